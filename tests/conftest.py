@@ -1,0 +1,20 @@
+"""Settings of every test: eight CPU devices so that sharding is real, and where the optional shared data lies."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+SHARED = Path(os.environ.get("STEPDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the published datasets and golden values; a test that needs it is skipped where it is absent."""
+    if not (SHARED / "data" / "SOURCES.md").exists():
+        pytest.skip(f"no shared data at {SHARED}; set STEPDISTILL_SHARED to the folder that holds data/ and oracle/")
+    return SHARED
