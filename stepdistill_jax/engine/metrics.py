@@ -1,0 +1,164 @@
+"""Metrics that add up over microbatches and devices, under T5X's names (`t5x.metrics`), on CLU's metric library.
+
+Step counts and durations are not known inside a compiled step: `set_step_metrics_num_steps` and
+`set_time_metrics_duration` put them in before `compute()`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from clu import metrics as clu_metrics
+
+MetricsMap = MutableMapping[str, clu_metrics.Metric]
+Scalar = Any  # a number or an array of one
+
+
+@flax.struct.dataclass
+class Sum(clu_metrics.Metric):
+    """A total over everything merged."""
+
+    total: Scalar
+
+    @classmethod
+    def from_model_output(cls, values: Scalar, **_: Any) -> "Sum":
+        return cls(total=jnp.sum(jnp.asarray(values)))
+
+    def merge(self, other: "Sum") -> "Sum":
+        return type(self)(total=self.total + other.total)
+
+    def compute(self) -> jax.Array:
+        return jnp.array(self.total)
+
+
+@flax.struct.dataclass
+class Step(clu_metrics.Metric):
+    """Something counted in steps. Microbatches merge into one step, so the trainer sets the count itself."""
+
+    steps: Scalar | None = 1
+
+    def replace_steps(self, steps: Scalar) -> "Step":
+        return self.replace(steps=steps)
+
+    def compute(self) -> jax.Array:
+        if self.steps is None:
+            raise ValueError(f"{type(self).__name__}.steps is None; call replace_steps before compute.")
+        return jnp.array(self.steps)
+
+
+@flax.struct.dataclass
+class AveragePerStep(Step):
+    """A total divided by the number of steps."""
+
+    total: Scalar | None = None
+
+    @classmethod
+    def from_model_output(cls, values: Scalar, steps: int | None = 1, **_: Any) -> "AveragePerStep":
+        return cls(total=jnp.sum(jnp.asarray(values)), steps=steps)
+
+    def merge(self, other: "AveragePerStep") -> "AveragePerStep":
+        return type(self)(total=self.total + other.total, steps=self.steps + other.steps)
+
+    def compute(self) -> jax.Array:
+        if self.total is None:
+            raise ValueError("AveragePerStep.total is None; build it with from_model_output or total=...")
+        return self.total / Step.compute(self)
+
+
+@flax.struct.dataclass
+class Time(clu_metrics.Metric):
+    """Wall-clock seconds, set by the trainer."""
+
+    duration: Scalar | None = None
+
+    def merge(self, other: "Time") -> "Time":
+        return self
+
+    def replace_duration(self, duration: Scalar) -> "Time":
+        return self.replace(duration=duration)
+
+    def compute(self) -> jax.Array:
+        if self.duration is None:
+            raise ValueError(f"{type(self).__name__}.duration is None; call replace_duration before compute.")
+        return jnp.array(self.duration)
+
+
+@flax.struct.dataclass
+class TimeRate(Time):
+    """A total per second."""
+
+    numerator: Scalar | None = None
+
+    @classmethod
+    def from_model_output(cls, numerator: Scalar, **_: Any) -> "TimeRate":
+        return cls(numerator=numerator)
+
+    def merge(self, other: "TimeRate") -> "TimeRate":
+        if self.duration is not None or other.duration is not None:
+            raise ValueError(
+                "TimeRate.merge after replace_duration; merge first, then set the duration once."
+            )
+        return type(self)(numerator=self.numerator + other.numerator)
+
+    def compute(self) -> jax.Array:
+        return self.numerator / Time.compute(self)
+
+
+@flax.struct.dataclass
+class StepsPerTime(Step, Time):
+    """Steps per second."""
+
+    @classmethod
+    def from_model_output(cls, steps: int | None = 1, **_: Any) -> "StepsPerTime":
+        return cls(steps=steps)
+
+    def merge(self, other: "StepsPerTime") -> "StepsPerTime":
+        return type(self)(steps=self.steps + other.steps)
+
+    def compute(self) -> jax.Array:
+        return Step.compute(self) / Time.compute(self)
+
+
+def is_metric_obj(value: Any) -> bool:
+    return isinstance(value, clu_metrics.Metric)
+
+
+def is_time_metric(value: Any) -> bool:
+    return isinstance(value, Time)
+
+
+def create_metrics_dict(float_metrics: Mapping[str, Scalar]) -> dict[str, Sum]:
+    return {name: Sum(total) for name, total in float_metrics.items()}
+
+
+def shape_obj_to_defined_obj(metric: clu_metrics.Metric) -> clu_metrics.Metric:
+    """A metric of zeros for one of shapes (from `jax.eval_shape`): the start of a sum over microbatches."""
+
+    def zeros(value: Any) -> Any:
+        if is_metric_obj(value):
+            return shape_obj_to_defined_obj(value)
+        return jnp.zeros(value.shape, value.dtype) if hasattr(value, "shape") else value
+
+    fields = {field.name: zeros(getattr(metric, field.name)) for field in dataclasses.fields(metric)}
+    return type(metric)(**fields)
+
+
+def set_time_metrics_duration(metrics: Any, duration: Scalar) -> Any:
+    """The tree of metrics, with the seconds put into those that need them."""
+    return jax.tree.map(
+        lambda metric: metric.replace_duration(duration) if is_time_metric(metric) else metric,
+        metrics,
+        is_leaf=is_metric_obj,
+    )
+
+
+def set_step_metrics_num_steps(metrics: Any, num_steps: Scalar) -> Any:
+    """The tree of metrics, with the number of steps put into those that count steps."""
+    return jax.tree.map(
+        lambda metric: metric.replace_steps(num_steps) if isinstance(metric, Step) else metric,
+        metrics,
+        is_leaf=is_metric_obj,
+    )
