@@ -1,0 +1,296 @@
+"""Curves of training and dots of test accuracy, as PNG and SVG files and as SVG to put into the page."""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stepdistill_jax.report.noise import accuracy_standard_error
+from stepdistill_jax.report.run_folder import Run
+from stepdistill_jax.report.tables import Row, method_name
+
+# The palette of Okabe and Ito (Color Universal Design, 2008), without yellow, which is faint on white. Their black is
+# INK here: the one colour that the page turns light in dark mode.
+INK = "#1b1f24"
+PALETTE = {
+    "fine_tuning": "#0072B2",
+    "step_by_step": "#D55E00",
+    "distillation": "#009E73",
+    "step_by_step_teacher_label": "#CC79A7",
+    "single_task": "#56B4E9",
+    "rationale_as_input": "#E69F00",
+    "few_shot": INK,
+}
+GRID = "#8a9099"
+MARKERS = "os^DvPX<>*hp"
+WIDTH, HEIGHT = 6.4, 4.0  # inches
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity against step: its key in metrics.jsonl, where it is followed, and what the axis says."""
+
+    name: str
+    title: str
+    axis: str
+    key: str
+    splits: tuple[str, ...] = ("train", "validation")
+    scale: float = 1.0
+
+
+CURVES = (
+    Curve("label_loss", "Label loss", "cross-entropy (nats per label token)", "label_loss"),
+    Curve("rationale_loss", "Rationale loss", "cross-entropy (nats per rationale token)", "rationale_loss"),
+    Curve(
+        "label_accuracy",
+        "Label token accuracy",
+        "label tokens right, teacher-forced (%)",
+        "label_accuracy",
+        scale=100.0,
+    ),
+    Curve(
+        "validation_accuracy", "Validation accuracy", "decoded answers right (%)", "", splits=("validation",)
+    ),
+    Curve("learning_rate", "Learning rate", "learning rate", "learning_rate", splits=("train",)),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as drawn: where its files lie, the SVG for the page, and what to say of it in words."""
+
+    name: str
+    title: str
+    png: Path
+    svg: Path
+    inline_svg: str
+    description: str
+    counts: str
+
+
+def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> list[Figure]:
+    """Every figure that the runs of one dataset have numbers for, saved in `folder` as DATASET-NAME.png and .svg."""
+    dataset = rows[0].dataset
+    colours = method_colours([row.method for row in rows])
+    figures = []
+    for curve in CURVES:
+        lines = [
+            (run, split, points)
+            for run in runs
+            for split in curve.splits
+            if (points := _points(run, curve, split))
+        ]
+        if lines:
+            figures.append(_draw_curve(curve, lines, runs, colours, folder=folder, dataset=dataset))
+    if any(row.test for row in rows):
+        figures.append(_draw_test([row for row in rows if row.test], colours, folder=folder, dataset=dataset))
+    return figures
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """A colour for each method: the same one in every figure and report; methods of your own share what is left."""
+    colours = {method: PALETTE[method] for method in methods if method in PALETTE}
+    spare = [colour for colour in PALETTE.values() if colour not in colours.values()] or list(
+        PALETTE.values()
+    )
+    strangers = sorted(set(methods) - set(PALETTE))
+    return colours | {method: spare[i % len(spare)] for i, method in enumerate(strangers)}
+
+
+def _points(run: Run, curve: Curve, split: str) -> list[tuple[int, float]]:
+    if not curve.key:
+        return [(accuracy.step, accuracy.percent) for accuracy in run.accuracies(split)]
+    points = [(step, value * curve.scale) for step, value in run.curve(curve.key, split)]
+    return points if any(math.isfinite(value) for _, value in points) else []
+
+
+def _draw_curve(
+    curve: Curve,
+    lines: Sequence[tuple[Run, str, list[tuple[int, float]]]],
+    runs: Sequence[Run],
+    colours: dict[str, str],
+    *,
+    folder: Path,
+    dataset: str,
+) -> Figure:
+    def draw(axes: Any) -> None:
+        for run, split, points in lines:
+            index = runs.index(run)
+            every = max(1, len(points) // 8)
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colours[run.method],
+                linestyle="-" if split == "train" else "--",
+                linewidth=1.6,
+                marker=MARKERS[index % len(MARKERS)],
+                markevery=(index * every // max(1, len(runs)), every),
+                markersize=5,
+                markerfacecolor=colours[run.method] if split == "train" else "none",
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel(curve.axis)
+        axes.set_title(f"{curve.title} · {dataset}", loc="left")
+        axes.xaxis.set_major_locator(_locator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        _legend(axes, lines, runs, colours)
+
+    described = "; ".join(_describe(run, split, points) for run, split, points in lines)
+    num_runs = len({run.name for run, _, _ in lines})
+    counts = f"n = {num_runs} run{'s' * (num_runs > 1)}"
+    if "validation" in {split for _, split, _ in lines} and (rows := _validation_rows(runs)):
+        counts += f", {rows} validation rows"
+    return _save(f"{dataset}-{curve.name}", curve.title, draw, described, counts, folder=folder)
+
+
+def _draw_test(rows: Sequence[Row], colours: dict[str, str], *, folder: Path, dataset: str) -> Figure:
+    errors = [accuracy_standard_error(row.test.num_correct, row.test.num_examples) for row in rows]
+
+    def draw(axes: Any) -> None:
+        for i, (row, error) in enumerate(zip(rows, errors, strict=True)):
+            axes.errorbar(
+                row.test.percent, -i, xerr=error, fmt=MARKERS[i % len(MARKERS)], color=colours[row.method],
+                markersize=7, elinewidth=1.6, capsize=4,
+            )  # fmt: skip
+            axes.annotate(
+                f"{row.test.percent:.1f} ± {error:.1f}", (row.test.percent, -i), xytext=(0, 9), color=INK,
+                textcoords="offset points", ha="center", fontsize=8,
+            )  # fmt: skip
+        axes.set_yticks(
+            [-i for i in range(len(rows))], [f"{row.method_name}\n{_short(row.name)}" for row in rows]
+        )
+        axes.set_ylim(-len(rows) + 0.4, 0.7)
+        axes.set_xlim(*_percent_limits(rows, errors))
+        axes.set_xlabel("decoded answers right (%), ± one standard error over test rows")
+        axes.set_title(f"Test accuracy · {dataset}", loc="left")
+
+    described = "; ".join(
+        f"{row.title} {row.test.percent:.1f} ± {error:.1f} %" for row, error in zip(rows, errors, strict=True)
+    )
+    sizes = sorted({row.test.num_examples for row in rows})
+    counts = f"n = {' or '.join(f'{size:,}' for size in sizes)} test rows for each line"
+    height = max(2.2, 1.2 + 0.62 * len(rows))
+    return _save(
+        f"{dataset}-test_accuracy", "Test accuracy", draw, described, counts, folder=folder, height=height
+    )
+
+
+def _percent_limits(rows: Sequence[Row], errors: Sequence[float]) -> tuple[float, float]:
+    """The whole scale from 0 when that is readable; never outside of 0 to 100 by more than a label's width."""
+    high = max(row.test.percent + error for row, error in zip(rows, errors, strict=True))
+    return -4.0, min(104.0, high * 1.15 + 8.0)
+
+
+def _validation_rows(runs: Sequence[Run]) -> str:
+    sizes = sorted({accuracy.num_examples for run in runs for accuracy in run.accuracies("validation")})
+    return " or ".join(f"{size:,}" for size in sizes)
+
+
+def _describe(run: Run, split: str, points: Sequence[tuple[int, float]]) -> str:
+    """A curve in words, for who cannot see it: where it starts and where it ends."""
+    known = [(step, value) for step, value in points if math.isfinite(value)]
+    (first_step, first), (last_step, last) = known[0], known[-1]
+    return f"{run.name}, {split}: {first:.4g} at step {first_step:,}, {last:.4g} at step {last_step:,}"
+
+
+def _short(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _locator() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=6, integer=True)
+
+
+def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[str, str]) -> None:
+    """Colour and marker say the run, the line's style says the split; under the axes, where nothing is hidden."""
+    from matplotlib.lines import Line2D
+
+    shown = [run for run in runs if run in [line[0] for line in lines]]
+    handles = [
+        Line2D([], [], color=colours[run.method], marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=5,
+               label=_label(run))
+        for run in shown
+    ]  # fmt: skip
+    splits = {split for _, split, _ in lines}
+    styles = (("train", "-", INK), ("validation", "--", "none"))
+    handles += [
+        Line2D(
+            [], [], color=INK, linestyle=style, marker="o", markersize=5, markerfacecolor=face, label=split
+        )
+        for split, style, face in styles
+        if split in splits
+    ]
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=2, fontsize=8, frameon=False,
+        handlelength=3.2, columnspacing=1.5, borderaxespad=0.0,
+    )  # fmt: skip
+
+
+def _label(run: Run) -> str:
+    method = method_name(run.method)
+    return method if method == run.name else f"{method} ({_short(run.name)})"
+
+
+@contextmanager
+def _plain_style(salt: str) -> Iterator[None]:
+    """Matplotlib's settings while we draw; the salt makes the same numbers give the same SVG, byte for byte."""
+    import matplotlib
+
+    settings = {
+        "svg.hashsalt": salt, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9,
+        "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.alpha": 0.3, "grid.linewidth": 0.6,
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
+        "xtick.color": INK, "ytick.color": INK,
+    }  # fmt: skip
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def _save(
+    name: str,
+    title: str,
+    draw: Callable[[Any], None],
+    description: str,
+    counts: str,
+    *,
+    folder: Path,
+    height: float = HEIGHT,
+) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with _plain_style(name):
+        canvas = Canvas(figsize=(WIDTH, height))  # not pyplot: no global state, no display, nothing to close
+        FigureCanvasAgg(canvas)
+        draw(canvas.add_subplot())
+        canvas.savefig(png, dpi=160, bbox_inches="tight", facecolor="white")
+        text = io.StringIO()
+        canvas.savefig(text, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
+    svg.write_text(text.getvalue(), encoding="utf-8")
+    return Figure(name, title, png, svg, inline_svg(text.getvalue(), name=name), description, counts)
+
+
+def inline_svg(svg: str, *, name: str) -> str:
+    """The <svg> element alone, for a page with others: ids of its own, no address in it, ink in the page's text colour."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'href="#', f'href="#{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    body = re.sub(r"fill: #ffffff", "fill: none", body)
+    body = re.sub(
+        r'<svg\b[^>]*?viewBox="([^"]*)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true" focusable="false">',
+        body,
+        count=1,
+    )
+    return body

@@ -1,0 +1,308 @@
+"""What a run left on disk, read back: its settings, metrics, timing and predictions."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PREDICTIONS_NAME = re.compile(r"(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many answers of one decoded evaluation were right."""
+
+    split: str
+    num_correct: int
+    num_examples: int
+    step: int | None = None
+    task: str = ""
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.num_correct / self.num_examples
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a student answered to one example, beside the gold label."""
+
+    example_id: str
+    inputs: str
+    target: str
+    prediction: str
+    correct: bool
+
+
+@dataclass(frozen=True)
+class PredictionFile:
+    """Where the predictions of one evaluation lie; they are read when asked for, as they can be long."""
+
+    path: Path
+    task: str
+    split: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `metrics` and `timing` are the lines of their files in order of step."""
+
+    name: str
+    folder: Path
+    method: str
+    dataset: str
+    settings: dict[str, Any]
+    config: str
+    metrics: tuple[dict[str, Any], ...]
+    timing: tuple[dict[str, Any], ...]
+    evaluations: tuple[Accuracy, ...]
+    prediction_files: tuple[PredictionFile, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def last_step(self) -> int:
+        return max(row["step"] for row in self.metrics)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time spent in seconds, added up over restarts: work that was done twice counts twice."""
+        total, segment = 0.0, None
+        for row in self.timing:
+            seconds = finite(row.get("seconds"))
+            if seconds is None:
+                continue
+            if segment is not None and seconds < segment:
+                total += segment
+            segment = seconds
+        return None if segment is None else total + segment
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Median over the log periods of non-padding tokens per second."""
+        rates = sorted(
+            rate for row in self.timing if (rate := finite(row.get("tokens_per_second"))) is not None
+        )
+        return (rates[(len(rates) - 1) // 2] + rates[len(rates) // 2]) / 2 if rates else None
+
+    def curve(self, key: str, split: str) -> list[tuple[int, float]]:
+        """(step, value) of every line of `split` that has `key`; values that are not finite come back as NaN.
+
+        If several tasks report the same key on a split, the gold-label task of the dataset is followed, else the first.
+        """
+        rows = [row for row in self.metrics if row.get("split") == split and is_number(row.get(key))]
+        task = self._followed_task([row.get("task", "") for row in rows])
+        values = {row["step"]: row[key] for row in rows if row.get("task", "") == task}
+        return [(step, value if math.isfinite(value) else math.nan) for step, value in sorted(values.items())]
+
+    def last(self, key: str, split: str = "train") -> float | None:
+        """Value of `key` at the last step that has it; None if there is none or it is not finite."""
+        points = self.curve(key, split)
+        return finite(points[-1][1]) if points else None
+
+    def accuracies(self, split: str) -> list[Accuracy]:
+        """Decoded evaluations of `split` in order of step, of the gold-label task if it is there, else of the first."""
+        found = [accuracy for accuracy in self.evaluations if accuracy.split == split]
+        task = self._followed_task([accuracy.task for accuracy in found])
+        by_step = {accuracy.step: accuracy for accuracy in found if accuracy.task == task}
+        return [by_step[step] for step in sorted(by_step)]
+
+    def test_accuracy(self) -> Accuracy | None:
+        """The test evaluation of the last step that has one. Not the best one: that would be choosing on test rows."""
+        accuracies = self.accuracies("test")
+        return accuracies[-1] if accuracies else None
+
+    def predictions(self, split: str, step: int | None = None) -> list[Prediction]:
+        """Predictions of `split` at `step` (the last one if None), each example id once; [] if there are none."""
+        files = [f for f in self.prediction_files if f.split == split and step in (None, f.step)]
+        task = self._followed_task([f.task for f in files])
+        files = sorted((f for f in files if f.task == task), key=lambda f: f.step)
+        return read_predictions(files[-1].path) if files else []
+
+    def _followed_task(self, tasks: Sequence[str]) -> str:
+        label_task = f"{self.dataset}_label"
+        return label_task if label_task in tasks else next(iter(tasks), "")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float; None if it is no number, NaN or infinite."""
+    return float(value) if is_number(value) and math.isfinite(value) else None
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs of `folders`, each once, under names that tell them apart.
+
+    Raises:
+      ValueError: no folder given, or a file in one that is not what a run writes (file and line are named).
+      FileNotFoundError: a folder is missing or holds no metrics.jsonl.
+    """
+    folders = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
+    if not folders:
+        raise ValueError(
+            "no run folder given to the report; name at least one, as in: stepdistill report runs/cqa"
+        )
+    return [
+        read_run(folder, name=name) for folder, name in zip(folders, _distinct_names(folders), strict=True)
+    ]
+
+
+def read_run(folder: Path, *, name: str) -> Run:
+    """The run in `folder`. A run in progress is welcome: a half-written last line is left out and noted."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such run folder; give the MODEL_DIR of a run that was started")
+    if not (folder / "metrics.jsonl").is_file():
+        raise FileNotFoundError(
+            f"{folder}: no metrics.jsonl in this folder; give the MODEL_DIR that training wrote, or wait for its first log line"
+        )
+    notes: list[str] = []
+    rows = _read_metrics(folder / "metrics.jsonl", notes)
+    if not rows:
+        raise ValueError(
+            f"{folder / 'metrics.jsonl'}: no complete line yet; wait for the first log line of the run"
+        )
+    settings = _read_settings(folder, notes)
+    task = str(settings.get("mixture_or_task_name") or next((r["task"] for r in rows if r.get("task")), ""))
+    evaluation_rows = [*rows, *_read_evaluations(folder, notes)]
+    prediction_files = _find_predictions(folder)
+    notes += [f"{row['split']} loss is not finite at step {row['step']}" for row in rows if _is_broken(row)][
+        :3
+    ]
+    config = folder / "config.gin"
+    if not config.is_file():
+        notes.append("config.gin is missing, so the settings of this run are unknown")
+    return Run(
+        name=name,
+        folder=folder,
+        method=str(settings.get("method") or "unknown"),
+        dataset=str(settings.get("dataset") or task.partition("_")[0] or "unknown"),
+        settings=settings,
+        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        metrics=tuple(sorted(rows, key=lambda row: row["step"])),
+        timing=tuple(read_json_lines(folder / "timing.jsonl", notes))
+        if (folder / "timing.jsonl").is_file()
+        else (),
+        evaluations=tuple(_to_accuracies(evaluation_rows, folder, notes)),
+        prediction_files=tuple(prediction_files),
+        notes=tuple(notes),
+    )
+
+
+def read_json_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The objects of `path`. A broken last line (a write was cut off) is left out and added to `notes`.
+
+    Raises:
+      ValueError: a line before the last one is not a JSON object.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                notes.append(f"the last line of {path.name} (line {number}) is cut off and was left out")
+                break
+            raise ValueError(
+                f"{path}:{number}: not JSON: {line[:60]!r}; remove the line or run again"
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"{path}:{number}: {line[:60]!r} is not a JSON object; remove the line or run again"
+            )
+        rows.append(row)
+    return rows
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The predictions in `path`, each example id once (the first), as a padded last batch may repeat rows."""
+    predictions: dict[str, Prediction] = {}
+    for number, row in enumerate(read_json_lines(path, []), start=1):
+        if "prediction" not in row or "correct" not in row:
+            raise ValueError(
+                f"{path}:{number}: no 'prediction' and 'correct' in the line; evaluate the checkpoint again"
+            )
+        example_id = str(row.get("example_id") or f"row {number}")
+        texts = {key: str(row.get(key, "")) for key in ("inputs", "target", "prediction")}
+        prediction = Prediction(example_id=example_id, correct=bool(row["correct"]), **texts)
+        predictions.setdefault(example_id, prediction)
+    return list(predictions.values())
+
+
+def _read_metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    rows = read_json_lines(path, notes)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("step"), int) or not isinstance(row.get("split"), str):
+            raise ValueError(
+                f"{path}: object {number} has no integer 'step' and text 'split': {str(row)[:60]}; remove it"
+            )
+    return rows
+
+
+def _read_settings(folder: Path, notes: list[str]) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.is_file():
+        notes.append("run.json is missing, so command, versions, seed and method are unknown")
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: not JSON ({error}); restore it, or remove it to report without it"
+        ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: holds {type(settings).__name__}, not an object; restore it, or remove it")
+    return settings
+
+
+def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """Lines of RUN/<any>/metrics.jsonl, oldest file first, so that a later evaluation of a step replaces an earlier one."""
+    paths = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: (path.stat().st_mtime, path))
+    return [row for path in paths for row in _read_metrics(path, notes)]
+
+
+def _to_accuracies(rows: Sequence[dict[str, Any]], folder: Path, notes: list[str]) -> list[Accuracy]:
+    accuracies = []
+    for row in rows:
+        correct, total = row.get("num_correct"), row.get("num_examples")
+        if not (is_number(correct) and is_number(total)):
+            continue
+        if not 0 <= correct <= total or total == 0:
+            notes.append(
+                f"{row['split']} evaluation at step {row['step']} has {correct} of {total} right; left out"
+            )
+            continue
+        accuracies.append(
+            Accuracy(row["split"], int(correct), int(total), row["step"], str(row.get("task") or ""))
+        )
+    return accuracies
+
+
+def _find_predictions(folder: Path) -> list[PredictionFile]:
+    files = []
+    for path in sorted([*folder.glob("predictions/*.jsonl"), *folder.glob("*/predictions/*.jsonl")]):
+        if match := PREDICTIONS_NAME.fullmatch(path.name):
+            files.append(PredictionFile(path, match["task"], match["split"], int(match["step"])))
+    return files
+
+
+def _is_broken(row: dict[str, Any]) -> bool:
+    return is_number(row.get("loss")) and not math.isfinite(row["loss"])
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many parts in front as it takes to tell all apart."""
+    depth = 1
+    while True:
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+        depth += 1
