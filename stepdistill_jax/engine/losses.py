@@ -47,13 +47,15 @@ def _token_losses_backward(z_loss, label_smoothing, residuals, cotangents):
     # Only logits and log_z are kept from the forward pass; the softmax is made again here, in one fused pass. The
     # z-loss is reported beside the loss but only trained on as part of it, as in T5X: its cotangent is dropped.
     logits, targets, log_z = residuals
-    gradient = cotangents[0][..., None]
+    gradient = cotangents[0]
     confidence, low_confidence, _ = _smoothing(label_smoothing, logits.shape[-1])
-    probabilities = jnp.exp(logits.astype(jnp.float32) - log_z[..., None])
+    scale = gradient * (1.0 + 2.0 * z_loss * log_z)
+    pull = jnp.exp(logits.astype(jnp.float32) - log_z[..., None]) * scale[..., None]  # [batch, length, vocab]
+    if low_confidence:
+        pull = pull - (low_confidence * gradient)[..., None]
     is_target = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1) == targets[..., None]
-    wanted = jnp.where(is_target, confidence, low_confidence)
-    factor = 1.0 + 2.0 * z_loss * log_z[..., None]
-    return (gradient * (factor * probabilities - wanted)).astype(logits.dtype), None
+    push = ((confidence - low_confidence) * gradient)[..., None]
+    return jnp.where(is_target, pull - push, pull).astype(logits.dtype), None
 
 
 _token_losses.defvjp(_token_losses_forward, _token_losses_backward)

@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
+from jaxtyping import Array, Float, Int, Shaped
 
 MetricsMap = MutableMapping[str, clu_metrics.Metric]
 Scalar = Any  # a number or an array of one
@@ -162,3 +163,86 @@ def set_step_metrics_num_steps(metrics: Any, num_steps: Scalar) -> Any:
         metrics,
         is_leaf=is_metric_obj,
     )
+
+
+def compute_weighted_accuracy(
+    logits: Float[Array, "batch length vocab"],
+    targets: Int[Array, "batch length"],
+    weights: Shaped[Array, "batch length"] | None = None,
+) -> Shaped[Array, ""]:
+    """The weighted number of targets that have the highest logit."""
+    correct = jnp.argmax(logits, axis=-1) == targets
+    return jnp.sum(correct if weights is None else correct * weights)
+
+
+def count_packed_examples(segment_ids: Int[Array, "batch length"]) -> Int[Array, ""]:
+    """Examples in packed rows: changes to another id than 0 along a row, its start included."""
+    before = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)))
+    return jnp.sum((segment_ids != before) & (segment_ids != 0))
+
+
+def compute_base_metrics(
+    logits: Float[Array, "batch length vocab"],
+    targets: Int[Array, "batch length"],
+    mask: Shaped[Array, "batch length"] | None,
+    loss: Float[Array, ""],
+    z_loss: Float[Array, ""] | None = None,
+    segment_ids: Mapping[str, jax.Array] | None = None,
+) -> MetricsMap:
+    """T5X's metrics of a training or evaluation step, under its names.
+
+    Args:
+      mask: weight of each target token, None for all of them.
+      loss: as trained on, z-loss included.
+      segment_ids: by feature, to count examples and padding.
+    """
+    num_examples, num_tokens, num_devices = (
+        jnp.array(targets.shape[0]),
+        jnp.array(targets.size),
+        jax.device_count(),
+    )
+    nonpadding_tokens = num_tokens if mask is None else jnp.sum(mask)
+    rate = TimeRate.from_model_output
+    metrics: MetricsMap = {
+        "accuracy": clu_metrics.Average(
+            total=compute_weighted_accuracy(logits, targets, mask).astype(jnp.float32),
+            count=nonpadding_tokens,
+        ),
+        "loss": AveragePerStep(total=loss),
+        "loss_per_nonpadding_target_token": clu_metrics.Average(total=loss, count=nonpadding_tokens),
+        "loss_per_all_target_tokens": clu_metrics.Average(total=loss, count=num_tokens),
+        "timing/seqs_per_second": rate(numerator=num_examples),
+        "timing/steps_per_second": StepsPerTime.from_model_output(),
+        "timing/seconds": Time(),
+        "timing/seqs": Sum(num_examples),
+        "timing/seqs_per_second_per_core": rate(numerator=num_examples / num_devices),
+        "timing/target_tokens_per_second": rate(numerator=num_tokens),
+        "timing/target_tokens_per_second_per_core": rate(numerator=num_tokens / num_devices),
+        "non_padding_fraction/loss_weights": clu_metrics.Average(total=nonpadding_tokens, count=num_tokens),
+    }
+    if z_loss is not None:
+        cross_entropy = loss - z_loss
+        metrics["z_loss"] = AveragePerStep(total=z_loss)
+        metrics["z_loss_per_all_target_tokens"] = clu_metrics.Average(total=z_loss, count=num_tokens)
+        metrics["cross_ent_loss"] = AveragePerStep(total=cross_entropy)
+        metrics["cross_ent_loss_per_all_target_tokens"] = clu_metrics.Average(
+            total=cross_entropy, count=num_tokens
+        )
+    return {**metrics, **_padding_metrics(segment_ids or {})}
+
+
+def _padding_metrics(segment_ids: Mapping[str, jax.Array]) -> MetricsMap:
+    metrics: MetricsMap = {}
+    all_tokens, all_real = 0, jnp.array(0)
+    for feature, ids in segment_ids.items():
+        num_real = jnp.sum(ids != 0)
+        all_tokens, all_real = all_tokens + ids.size, all_real + num_real
+        metrics[f"effective_batch_size/{feature}"] = AveragePerStep(total=count_packed_examples(ids))
+        metrics[f"non_padding_fraction/{feature}"] = clu_metrics.Average(
+            total=num_real, count=jnp.array(ids.size)
+        )
+    if segment_ids:
+        metrics["non_padding_fraction/overall"] = clu_metrics.Average(
+            total=all_real, count=jnp.array(all_tokens)
+        )
+    return metrics

@@ -4,6 +4,7 @@ Gin's `optimizers.adamw(...)` and the like are Optax's, wrapped. A learning rate
 is the one used, as in T5X. One left out (`optimizers.adamw(weight_decay=0.01)`, which T5X refuses) is the trainer's.
 """
 
+import abc
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -25,21 +26,21 @@ class OptimizerState:
     param_states: Any
 
 
-class OptimizerDef:
+class OptimizerDef(abc.ABC):
     """An optimizer without state: hyper-parameters, and functions over trees of parameters."""
 
     def __init__(self, hyper_params: Any) -> None:
         self.hyper_params = hyper_params
 
+    @abc.abstractmethod
     def init_state(self, params: PyTree) -> OptimizerState:
         """The state before the first step."""
-        raise NotImplementedError(f"{type(self).__name__} defines no init_state.")
 
+    @abc.abstractmethod
     def apply_gradient(
         self, hyper_params: Any, params: PyTree, state: OptimizerState, grads: PyTree
     ) -> tuple[PyTree, OptimizerState]:
         """(new parameters, new state) after one step."""
-        raise NotImplementedError(f"{type(self).__name__} defines no apply_gradient.")
 
     def update_hyper_params(self, **overrides: Any) -> Any:
         """The hyper-parameters with `overrides`, such as `learning_rate=...`; `hyper_params=...` replaces them all."""
@@ -50,8 +51,9 @@ class OptimizerDef:
         """Tells the optimizer the logical axes of each parameter, before `init_state`; most need none."""
 
     def state_logical_axes(self, state: OptimizerState, param_logical_axes: PyTree) -> OptimizerState:
-        """A state whose leaves are logical axes, or None where a leaf is kept whole on every device."""
-        raise NotImplementedError(f"{type(self).__name__} defines no state_logical_axes.")
+        """A state whose leaves are logical axes, or None where a leaf is kept whole on every device (here all)."""
+        del param_logical_axes
+        return jax.tree.map(lambda leaf: None, state)
 
     def derive_logical_axes(self, optimizer: "Optimizer", param_logical_axes: PyTree) -> "Optimizer":
         """An `Optimizer` like the given one whose leaves are logical axes or None."""
