@@ -49,6 +49,7 @@ class OptimizerDef(abc.ABC):
 
     def set_param_axes(self, param_logical_axes: PyTree) -> None:
         """Tells the optimizer the logical axes of each parameter, before `init_state`; most need none."""
+        del param_logical_axes
 
     def state_logical_axes(self, state: OptimizerState, param_logical_axes: PyTree) -> OptimizerState:
         """A state whose leaves are logical axes, or None where a leaf is kept whole on every device (here all)."""
