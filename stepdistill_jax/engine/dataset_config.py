@@ -1,0 +1,183 @@
+"""Which data a run reads: T5X's `DatasetConfig`, and what is checked about it before anything is compiled."""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping
+
+import seqio
+
+from stepdistill_jax.engine import models
+from stepdistill_jax.engine.train_stream import TokenizedTask, TrainStream, tokenize_task
+
+
+@dataclasses.dataclass
+class DatasetConfig:
+    """A SeqIO task or mixture, and how to read it. T5X's names and defaults.
+
+    Attributes:
+      mixture_or_task_name: as registered with SeqIO.
+      task_feature_lengths: feature -> longest row in tokens. For decoded evaluation None takes the longest example's.
+      split: 'train', 'validation' or 'test'.
+      batch_size: rows of the global batch.
+      shuffle: whether each pass is in another order.
+      seed: of the order; None takes the run's seed. The stream is resumed exactly either way.
+      use_cached: whether to read SeqIO's offline cache.
+      pack: whether a row holds as many examples as fit.
+      module: imported first, to register tasks.
+      use_memory_cache: whether SeqIO's evaluator keeps its examples in memory.
+      use_custom_packing_ops, trim_output_features: taken for T5X's sake; packing is our own, trimming always done.
+    """
+
+    mixture_or_task_name: str
+    task_feature_lengths: Mapping[str, int] | None
+    split: str
+    batch_size: int
+    shuffle: bool
+    seed: int | None
+    use_cached: bool = False
+    pack: bool = False
+    use_custom_packing_ops: bool = False
+    module: str | None = None
+    use_memory_cache: bool = True
+    trim_output_features: bool = True
+
+
+def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """The registered task or mixture.
+
+    Raises:
+      ValueError: names the nearest registered name, or the splits that there are.
+    """
+    if cfg.module:
+        importlib.import_module(cfg.module)
+    name = cfg.mixture_or_task_name
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"nearest '{near[0]}'" if near else "none is registered: import the module that registers it"
+        raise ValueError(f"No task or mixture '{name}'; {hint}.")
+    provider = seqio.get_mixture_or_task(name)
+    if cfg.split not in provider.splits:
+        raise ValueError(f"{name} has no split '{cfg.split}'; it has {sorted(provider.splits)}.")
+    return provider
+
+
+def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerModel) -> None:
+    """Checks that the model reads and writes the ids that the task makes.
+
+    Raises:
+      ValueError: if a vocabulary differs, or has more ids than the model has embeddings.
+    """
+    provider = get_mixture_or_task(cfg)
+    pairs = {"inputs": model.input_vocabulary, "targets": model.output_vocabulary}
+    for feature, of_model in pairs.items():
+        of_task = provider.output_features[feature].vocabulary
+        if of_task != of_model:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: the vocabulary of '{feature}' is {_describe(of_task)}, the model's is "
+                f"{_describe(of_model)}; set the gin macro VOCABULARY to the task's."
+            )
+        rows = getattr(getattr(model.module, "config", None), "vocab_size", None)
+        if rows is not None and of_task.vocab_size > rows:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: '{feature}' has {of_task.vocab_size} token ids, the model {rows} "
+                f"embeddings; set T5Config.vocab_size to at least {of_task.vocab_size}."
+            )
+
+
+def _describe(vocabulary: seqio.Vocabulary) -> str:
+    path = getattr(vocabulary, "sentencepiece_model_file", None)
+    return f"{type(vocabulary).__name__}({path})" if path else repr(vocabulary)
+
+
+def full_feature_lengths(
+    lengths: Mapping[str, int] | None, converter_cls: type[seqio.FeatureConverter], name: str
+) -> dict[str, int]:
+    """Lengths of all of the converter's task features; those left out are as long as the targets."""
+    if not lengths or not {"inputs", "targets"} <= set(lengths):
+        raise ValueError(
+            f"{name}: task_feature_lengths={lengths} must give 'inputs' and 'targets' in tokens, "
+            "e.g. {'inputs': 512, 'targets': 128}."
+        )
+    unknown = set(lengths) - set(converter_cls.TASK_FEATURES)
+    if unknown:
+        raise ValueError(
+            f"{name}: task_feature_lengths has {sorted(unknown)}; the model reads {sorted(converter_cls.TASK_FEATURES)}."
+        )
+    return {feature: lengths.get(feature, lengths["targets"]) for feature in converter_cls.TASK_FEATURES}
+
+
+def _tokenize(cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int]) -> TokenizedTask:
+    missing = set(lengths) - set(task.output_features)
+    if missing:
+        raise ValueError(
+            f"{task.name} has no feature {sorted(missing)}, which the model's feature converter reads; it has "
+            f"{sorted(task.output_features)}."
+        )
+    return tokenize_task(
+        task, split=cfg.split, lengths=lengths, features=list(lengths), use_cached=cfg.use_cached
+    )
+
+
+def get_dataset(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: type[seqio.FeatureConverter],
+    *,
+    seed: int = 0,
+) -> TrainStream:
+    """The training stream of a config, this process's part.
+
+    Args:
+      cfg: what to read.
+      shard_id: of this process, among `num_shards` that read different rows.
+      num_shards: see shard_id.
+      feature_converter_cls: the model's.
+      seed: of the order where `cfg.seed` is None.
+    """
+    provider = get_mixture_or_task(cfg)
+    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    tasks = seqio.get_subtasks(provider)
+    rates = [provider.get_rate(task) for task in tasks] if isinstance(provider, seqio.Mixture) else [1.0]
+    return TrainStream(
+        [_tokenize(cfg, task, lengths) for task in tasks],
+        rates,
+        converter_cls=feature_converter_cls,
+        lengths=lengths,
+        batch_size=cfg.batch_size,
+        seed=seed if cfg.seed is None else cfg.seed,
+        shuffle=cfg.shuffle,
+        pack=cfg.pack,
+        shard_id=shard_id,
+        num_shards=num_shards,
+    )
+
+
+def get_training_eval_datasets(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: type[seqio.FeatureConverter],
+) -> dict[str, TrainStream]:
+    """One pass over each of the mixture's tasks that has the split, for evaluation under teacher forcing."""
+    provider = get_mixture_or_task(cfg)
+    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    return {
+        task.name: TrainStream(
+            [_tokenize(cfg, task, lengths)],
+            [1.0],
+            converter_cls=feature_converter_cls,
+            lengths=lengths,
+            batch_size=cfg.batch_size,
+            seed=0,
+            shuffle=False,
+            pack=cfg.pack,
+            shard_id=shard_id,
+            num_shards=num_shards,
+            num_epochs=1,
+        )
+        for task in seqio.get_subtasks(provider)
+        if cfg.split in task.splits
+    }

@@ -1,0 +1,163 @@
+"""Evaluation of a state: teacher-forced losses, and decoded accuracy through SeqIO's evaluator."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import seqio
+
+from stepdistill_jax.engine import models
+from stepdistill_jax.engine.dataset_config import DatasetConfig, get_mixture_or_task, verify_matching_vocabs
+from stepdistill_jax.engine.inference import get_infer_fn
+from stepdistill_jax.engine.partitioning import PjitPartitioner
+from stepdistill_jax.engine.run_folder import write_atomically
+from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.train_stream import TrainStream
+from stepdistill_jax.engine.trainer import Trainer, metric_values
+
+Row = dict[str, Any]
+
+
+class InferenceEvaluator:
+    """Decodes the tasks of a mixture that have metrics, and scores them by SeqIO. T5X's name."""
+
+    def __init__(
+        self,
+        infer_eval_dataset_cfg: DatasetConfig,
+        inference_evaluator_cls: Callable[..., seqio.Evaluator],
+        model: models.BaseModel,
+        partitioner: PjitPartitioner,
+        log_dir: Path,
+    ) -> None:
+        """Reads and caches the split's examples.
+
+        Args:
+          infer_eval_dataset_cfg: task or mixture, split, batch size.
+          inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it.
+          model: decodes by its `predict_batch`.
+          partitioner: of parameters and batch.
+          log_dir: SeqIO's loggers write to log_dir/inference_eval, predictions go to log_dir/predictions.
+        """
+        cfg = infer_eval_dataset_cfg
+        get_mixture_or_task(cfg)
+        verify_matching_vocabs(cfg, model)
+        self._cfg, self._model, self._partitioner, self._log_dir = cfg, model, partitioner, log_dir
+        self._evaluator = inference_evaluator_cls(
+            mixture_or_task_name=cfg.mixture_or_task_name,
+            feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
+            eval_split=cfg.split,
+            use_cached=cfg.use_cached,
+            seed=cfg.seed,
+            sequence_length=None if cfg.task_feature_lengths is None else dict(cfg.task_feature_lengths),
+            use_memory_cache=cfg.use_memory_cache,
+            log_dir=str(log_dir / "inference_eval"),
+        )
+        self._infer_fn = None
+
+    @property
+    def eval_tasks(self) -> list[seqio.Task]:
+        """The tasks with metrics and the split."""
+        return list(self._evaluator.eval_tasks)
+
+    def evaluate(self, train_state: FlaxOptimTrainState, train_state_axes: FlaxOptimTrainState) -> list[Row]:
+        """Decodes every task; one row of metrics each: {'step', 'split', 'task', 'accuracy', …}."""
+        if not self.eval_tasks:
+            return []
+        if self._infer_fn is None:
+            self._infer_fn = get_infer_fn(
+                lambda params, batch: self._model.predict_batch(params, batch),
+                self._cfg.batch_size,
+                train_state_axes,
+                self._partitioner,
+            )
+        step = int(train_state.step)
+        metrics, outputs = self._evaluator.evaluate(
+            compute_metrics=True,
+            step=step,
+            predict_fn=lambda dataset: self._infer_fn(dataset, train_state),
+        )
+        for task in self.eval_tasks:
+            self._write_predictions(task, outputs[task.name], step)
+        return [
+            {
+                "step": step,
+                "split": self._cfg.split,
+                "task": name,
+                **{metric: _number(value) for metric, value in values.items()},
+            }
+            for name, values in metrics.result().items()
+        ]
+
+    def _write_predictions(self, task: seqio.Task, outputs: Any, step: int) -> None:
+        """predictions/<task>-<split>-<step>.jsonl: each example, what was decoded, and whether the metric counts it right."""
+        vocabulary = task.output_features["targets"].vocabulary
+        lines = []
+        examples = self._evaluator.cached_task_datasets[task.name].as_numpy_iterator()
+        for example, tokens in zip(examples, _token_rows(outputs), strict=False):
+            decoded = vocabulary.decode([int(token) for token in tokens])
+            prediction = task.postprocess_fn(decoded, example=example, is_target=False)
+            gold = vocabulary.decode([int(token) for token in example["targets"]])
+            target = task.postprocess_fn(gold, example=example, is_target=True)
+            lines.append(
+                {
+                    "example_id": _text(example.get("example_id")),
+                    "inputs": _text(example.get("inputs_pretokenized")),
+                    "target": target,
+                    "prediction": prediction,
+                    "correct": _is_correct(task, target, prediction),
+                }
+            )
+        path = self._log_dir / "predictions" / f"{task.name}-{self._cfg.split}-{step}.jsonl"
+        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def close(self) -> None:
+        self._evaluator.close()
+
+
+def _token_rows(outputs: Any) -> Any:
+    return outputs.get("prediction", outputs) if isinstance(outputs, Mapping) else outputs
+
+
+def _is_correct(task: seqio.Task, target: Any, prediction: Any) -> bool | None:
+    """What the task's accuracy says of one example alone; None for a task without accuracy."""
+    for metric_fn in task.predict_metric_fns:
+        values = metric_fn([target], [prediction])
+        if "accuracy" in values:
+            return _number(values["accuracy"]) > 0
+    return None
+
+
+def _number(value: Any) -> float | int:
+    value = getattr(value, "value", value)
+    return value if isinstance(value, int) else float(value)
+
+
+def _text(value: Any) -> str | None:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def teacher_forced_losses(
+    trainer: Trainer,
+    train_state: FlaxOptimTrainState,
+    streams: Mapping[str, TrainStream],
+    partitioner: PjitPartitioner,
+    *,
+    split: str,
+    max_batches: int | None,
+) -> list[Row]:
+    """Losses and token accuracies of each task on its split, from the gold targets, without decoding.
+
+    Args:
+      max_batches: batches to take of each task; None takes them all.
+    """
+    rows = []
+    for name, stream in streams.items():
+        total: dict[str, Any] = {}
+        for index, (batch, _) in enumerate(stream.batches(step=0, first_draw=0)):
+            if index == max_batches:
+                break
+            metrics = trainer.eval_step(train_state.params, partitioner.global_batch(batch))
+            total = {key: total[key].merge(metric) for key, metric in metrics.items()} if total else dict(metrics)
+        rows.append({"step": int(train_state.step), "split": split, "task": name, **metric_values(total)})
+    return rows

@@ -1,0 +1,128 @@
+"""A run's folder: what was run, with what, and what came out, in files that can be read while it runs.
+
+config.gin, run.json    what was run, written before the first step
+metrics.jsonl           an object a step: the same bytes however often the run was interrupted
+timing.jsonl            rates, which differ from run to run
+train/, inference_eval/ TensorBoard events
+predictions/            <task>-<split>-<step>.jsonl
+checkpoint_<step>/      Orbax
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_PACKAGES = (
+    "stepdistill-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "seqio",
+    "tensorflow",
+    "tensorflow-datasets",
+    "sentencepiece",
+    "numpy",
+)
+
+
+class JsonLines:
+    """An append-only file of JSON objects, one a line, each with its step."""
+
+    def __init__(self, path: Path, *, keep_up_to_step: int) -> None:
+        """Opens the file. Lines of later steps, and one that was cut short, are dropped: they will be made again."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _whole_lines(path) if line["step"] <= keep_up_to_step]
+        write_atomically(path, "".join(_line(row) for row in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one object."""
+        self._file.write(_line(row))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Returns once everything written is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a whole file or none: to a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_run_json(model_dir: Path, facts: Mapping[str, Any]) -> None:
+    """Writes run.json: the command, commit, versions and devices, and `facts` of the run."""
+    devices = jax.devices()
+    record = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "versions": _versions(),
+        "python": platform.python_version(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **facts,
+    }
+    write_atomically(model_dir / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_run_json(model_dir: Path) -> dict[str, Any]:
+    """run.json, or {} where there is none."""
+    path = model_dir / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _commit() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).resolve().parents[2],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None

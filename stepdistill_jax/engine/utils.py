@@ -1,0 +1,27 @@
+"""T5X's name for what its gin files call `utils.…`; each thing lives in a module that says what it is."""
+
+from stepdistill_jax.engine.checkpoints import (
+    CheckpointConfig,
+    RestoreCheckpointConfig,
+    SaveCheckpointConfig,
+)
+from stepdistill_jax.engine.dataset_config import (
+    DatasetConfig,
+    get_dataset,
+    get_training_eval_datasets,
+    verify_matching_vocabs,
+)
+from stepdistill_jax.engine.inference import get_infer_fn
+from stepdistill_jax.engine.schedules import create_learning_rate_scheduler
+
+__all__ = [
+    "CheckpointConfig",
+    "DatasetConfig",
+    "RestoreCheckpointConfig",
+    "SaveCheckpointConfig",
+    "create_learning_rate_scheduler",
+    "get_dataset",
+    "get_infer_fn",
+    "get_training_eval_datasets",
+    "verify_matching_vocabs",
+]

@@ -1,0 +1,86 @@
+"""The student: an encoder-decoder T5 that learns labels and rationales as two tasks told apart by a prefix."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu import metrics as clu_metrics
+from t5x import metrics as metrics_lib
+from t5x import models
+
+from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID
+from stepdistill_jax.student.features import StepByStepFeatureConverter
+from stepdistill_jax.student.loss import task_mask, token_cross_entropy, token_loss_weights
+
+Batch = Mapping[str, jax.Array]
+
+
+class StepByStepModel(models.EncoderDecoderModel):
+    """T5X's `EncoderDecoderModel` with the loss L_label + λ · L_rationale (Hsieh et al. 2023, Eq. 3).
+
+    Fine-tuning is the same model on a mixture without rationales: its loss is then the mean cross-entropy of a label
+    token, exactly.
+    """
+
+    FEATURE_CONVERTER_CLS = StepByStepFeatureConverter
+
+    def __init__(self, *args: Any, rationale_weight: float = 1.0, **kwargs: Any) -> None:
+        """Takes the arguments of `EncoderDecoderModel`, and λ.
+
+        Args:
+          rationale_weight: λ of Eq. 3, at least 0. The paper uses 1; the authors' code takes α and 1 - α for the two
+            terms, which is λ = (1 - α)/α up to scale.
+
+        Raises:
+          ValueError: for a negative λ, or for label smoothing or a loss normalising factor, which Eq. 3 has not.
+        """
+        super().__init__(*args, **kwargs)
+        if rationale_weight < 0:
+            raise ValueError(f"rationale_weight={rationale_weight} (λ of Eq. 3) is negative; use 0 or more.")
+        if self._label_smoothing or self._loss_normalizing_factor is not None:
+            raise ValueError(
+                f"StepByStepModel got label_smoothing={self._label_smoothing} and loss_normalizing_factor="
+                f"{self._loss_normalizing_factor}; Eq. 3 averages over each task's tokens: leave both at 0.0 and None."
+            )
+        self._rationale_weight = rationale_weight
+
+    def with_loss_weights(self, batch: Batch) -> Batch:
+        """Returns the batch with `loss_weights`, float32 [batch, length], taken over all of its rows.
+
+        The engine's trainer calls this on the global batch, before it slices microbatches.
+        """
+        weights = token_loss_weights(
+            batch["decoder_task_ids"],
+            batch["decoder_loss_weights"],
+            rationale_weight=self._rationale_weight,
+        )
+        return {**batch, "loss_weights": weights}
+
+    def loss_fn(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, Mapping[str, clu_metrics.Metric]]:
+        """Eq. 3 on a batch, in nats, and the metrics that show its two terms apart.
+
+        Returns:
+          (loss, metrics): a float32 scalar; `label_loss` and `rationale_loss` are means over the task's tokens without
+          z-loss, `label_accuracy` and `rationale_accuracy` the share of tokens predicted right under teacher forcing.
+        """
+        batch = batch if "loss_weights" in batch else self.with_loss_weights(batch)
+        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
+        targets = batch["decoder_target_tokens"]
+        nll = token_cross_entropy(logits, targets)  # [batch, length]
+        regularised = token_cross_entropy(logits, targets, z_loss=self._z_loss) if self._z_loss else nll
+        loss = jnp.sum(regularised * batch["loss_weights"])
+        correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+
+        metrics: dict[str, clu_metrics.Metric] = {"loss": metrics_lib.AveragePerStep(total=loss, steps=1)}
+        for name, task_id in (("label", LABEL_TASK_ID), ("rationale", RATIONALE_TASK_ID)):
+            mask = task_mask(batch["decoder_task_ids"], batch["decoder_loss_weights"], task_id)
+            token_count = jnp.sum(mask)
+            metrics[f"{name}_loss"] = clu_metrics.Average(total=jnp.sum(nll * mask), count=token_count)
+            metrics[f"{name}_accuracy"] = clu_metrics.Average(
+                total=jnp.sum(correct * mask), count=token_count
+            )
+            metrics[f"{name}_tokens"] = metrics_lib.Sum(total=token_count)
+        return loss, metrics
