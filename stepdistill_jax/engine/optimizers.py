@@ -179,10 +179,12 @@ class OptaxWrapper(OptimizerDef):
         """Parts of the Optax state that mirror the parameters get their axes; counters and the like None."""
         axes = optax.tree_utils.tree_map_params(
             self._transformation(0.0),
-            lambda leaf, axes: axes,
+            # optax.masked leaves a marker in place of the parameters that it does not touch.
+            lambda leaf, axes: leaf if isinstance(leaf, optax.MaskedNode) else axes,
             state.param_states,
             jax.tree.map(lambda axes: _Axes(axes), param_logical_axes, is_leaf=is_logical_axes),
             transform_non_params=lambda leaf: _Axes(None),
+            is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
         )
         axes = jax.tree.map(
             lambda leaf: leaf.axes if isinstance(leaf, _Axes) else leaf,
