@@ -124,7 +124,7 @@ class Adafactor(OptimizerDef):
         epsilon2: float = 1e-3,
         dtype_momentum: Any = jnp.float32,
         factor_map: HParamMap | None = None,
-        logical_factor_rules: Mapping[str, FactorDim] | None = None,
+        logical_factor_rules: Mapping[str, FactorDim | str] | None = None,
         weight_decay_rate_lr_exponent: float | None = None,
         global_norm_clip_threshold: float | None = None,
         max_parameter_scale: float | None = None,
@@ -375,7 +375,7 @@ def _normalised_update(
 
 def _step_size(
     hyper_params: _AdafactorHyperParams, param: jax.Array, averaged: tuple[int, ...], path: str
-) -> jax.Array:
+) -> jax.Array | float:
     is_relative = hyper_params.multiply_by_parameter_scale
     if isinstance(is_relative, HParamMap):
         is_relative = is_relative[path]

@@ -120,7 +120,7 @@ def compute_weighted_cross_entropy(
     weights: Shaped[Array, "batch length"] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    loss_normalizing_factor: Float[Array, ""] | float | int | None = None,
+    loss_normalizing_factor: Shaped[Array, ""] | float | int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Shaped[Array, ""] | int]:
     """(loss, z-loss, weight sum): weighted sums over all positions, the first two divided by the factor if given."""
     losses, z_losses = token_losses(logits, targets, z_loss, label_smoothing)

@@ -1,13 +1,12 @@
 """A tiny T5 for the engine's tests: two layers, four heads, a vocabulary of 40, random weights."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import seqio
 
-from stepdistill_jax.engine import decoding, models, network
+from stepdistill_jax.engine import decoding, models, network, optimizers
 
 TINY = network.T5Config(
     vocab_size=40,
@@ -38,11 +37,11 @@ def tiny_config() -> network.T5Config:
 def make_model():
     """make_model(config_changes, **model_arguments) -> EncoderDecoderModel of the tiny T5."""
 
-    def make(config_changes=None, *, optimizer_def=None, decode_fn=decoding.temperature_sample, **arguments):
+    def make(config_changes=None, *, decode_fn=decoding.temperature_sample, **arguments):
         config = TINY.replace(**(config_changes or {}))
-        vocabulary = types.SimpleNamespace(eos_id=1, vocab_size=config.vocab_size)
+        vocabulary = seqio.PassThroughVocabulary(size=config.vocab_size, eos_id=1)
         return models.EncoderDecoderModel(
-            network.Transformer(config), vocabulary, vocabulary, optimizer_def, decode_fn, **arguments
+            network.Transformer(config), vocabulary, vocabulary, optimizers.adamw(), decode_fn, **arguments
         )
 
     return make

@@ -2,12 +2,12 @@
 
 import functools
 import json
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import seqio
 from flax import traverse_util
 
 from stepdistill_jax.engine import adafactor, decoding, models, network, optimizers
@@ -39,8 +39,8 @@ class Oracle:
         names = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim")
         names = (*names, "mlp_dim", "mlp_activations", "logits_via_embedding", "dtype")
         config = network.T5Config(**{name: self.config[name] for name in names})
-        vocabulary = types.SimpleNamespace(eos_id=1)
-        arguments = {"optimizer_def": None, "z_loss": self.config["z_loss"], **arguments}
+        vocabulary = seqio.PassThroughVocabulary(size=config.vocab_size, eos_id=1)
+        arguments = {"optimizer_def": optimizers.adamw(), "z_loss": self.config["z_loss"], **arguments}
         return models.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary, **arguments)
 
 
