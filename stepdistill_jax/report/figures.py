@@ -39,23 +39,23 @@ class Curve:
     axis: str
     key: str
     splits: tuple[str, ...] = ("train", "validation")
-    scale: float = 1.0
+    percent: bool = False
 
 
 CURVES = (
+    Curve("loss", "Loss", "loss as trained (nats)", "loss"),
     Curve("label_loss", "Label loss", "cross-entropy (nats per label token)", "label_loss"),
     Curve("rationale_loss", "Rationale loss", "cross-entropy (nats per rationale token)", "rationale_loss"),
+    Curve("label_accuracy", "Label token accuracy", "label tokens right (%)", "label_accuracy", percent=True),
     Curve(
-        "label_accuracy",
-        "Label token accuracy",
-        "label tokens right, teacher-forced (%)",
-        "label_accuracy",
-        scale=100.0,
+        "validation_accuracy",
+        "Validation accuracy",
+        "decoded answers right (%)",
+        "",
+        ("validation",),
+        percent=True,
     ),
-    Curve(
-        "validation_accuracy", "Validation accuracy", "decoded answers right (%)", "", splits=("validation",)
-    ),
-    Curve("learning_rate", "Learning rate", "learning rate", "learning_rate", splits=("train",)),
+    Curve("learning_rate", "Learning rate", "learning rate", "learning_rate", ("train",)),
 )
 
 
@@ -77,7 +77,10 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
     dataset = rows[0].dataset
     colours = method_colours([row.method for row in rows])
     figures = []
+    label_losses_are_there = all(run.curve("label_loss", "train") for run in runs)
     for curve in CURVES:
+        if curve.name == "loss" and label_losses_are_there:
+            continue  # the loss is the sum of the two that follow, which say more
         lines = [
             (run, split, points)
             for run in runs
@@ -104,7 +107,9 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 def _points(run: Run, curve: Curve, split: str) -> list[tuple[int, float]]:
     if not curve.key:
         return [(accuracy.step, accuracy.percent) for accuracy in run.accuracies(split)]
-    points = [(step, value * curve.scale) for step, value in run.curve(curve.key, split)]
+    points = [
+        (step, 100.0 * value if curve.percent else value) for step, value in run.curve(curve.key, split)
+    ]
     return points if any(math.isfinite(value) for _, value in points) else []
 
 
@@ -135,6 +140,8 @@ def _draw_curve(
         axes.set_ylabel(curve.axis)
         axes.set_title(f"{curve.title} · {dataset}", loc="left")
         axes.xaxis.set_major_locator(_locator())
+        if curve.percent or curve.key == "learning_rate":
+            axes.set_ylim(bottom=0.0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         _legend(axes, lines, runs, colours)
 
@@ -203,7 +210,7 @@ def _short(name: str, length: int = 28) -> str:
 def _locator() -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=6, integer=True)
+    return MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
 def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[str, str]) -> None:
@@ -225,10 +232,10 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
         for split, style, face in styles
         if split in splits
     ]
-    axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=2, fontsize=8, frameon=False,
-        handlelength=3.2, columnspacing=1.5, borderaxespad=0.0,
-    )  # fmt: skip
+    left, right = handles[: len(shown)], handles[len(shown) :]
+    style = {"fontsize": 8, "frameon": False, "handlelength": 3.2, "borderaxespad": 0.0}
+    axes.add_artist(axes.legend(handles=left, loc="upper left", bbox_to_anchor=(-0.02, -0.17), **style))
+    axes.legend(handles=right, loc="upper right", bbox_to_anchor=(1.0, -0.17), **style)
 
 
 def _label(run: Run) -> str:

@@ -34,7 +34,7 @@ class Prediction:
     inputs: str
     target: str
     prediction: str
-    correct: bool
+    correct: bool | None  # None where the task has no accuracy
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ class Run:
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def last_step(self) -> int:
-        return max(row["step"] for row in self.metrics)
+    def num_steps(self) -> int:
+        """Steps trained so far; those that came with a pretrained checkpoint are not counted."""
+        first_step = self.settings.get("first_step")
+        return max(row["step"] for row in self.metrics) - (first_step if isinstance(first_step, int) else 0)
 
     @property
     def seconds(self) -> float | None:
@@ -94,7 +96,8 @@ class Run:
         If several tasks report the same key on a split, the gold-label task of the dataset is followed, else the first.
         """
         rows = [row for row in self.metrics if row.get("split") == split and is_number(row.get(key))]
-        task = self._followed_task([row.get("task", "") for row in rows])
+        tasks = [row.get("task", "") for row in rows if math.isfinite(row[key])]
+        task = self._followed_task(tasks or [row.get("task", "") for row in rows])
         values = {row["step"]: row[key] for row in rows if row.get("task", "") == task}
         return [(step, value if math.isfinite(value) else math.nan) for step, value in sorted(values.items())]
 
@@ -232,7 +235,11 @@ def read_predictions(path: Path) -> list[Prediction]:
             )
         example_id = str(row.get("example_id") or f"row {number}")
         texts = {key: str(row.get(key, "")) for key in ("inputs", "target", "prediction")}
-        prediction = Prediction(example_id=example_id, correct=bool(row["correct"]), **texts)
+        prediction = Prediction(
+            example_id=example_id,
+            correct=row["correct"] if row["correct"] is None else bool(row["correct"]),
+            **texts,
+        )
         predictions.setdefault(example_id, prediction)
     return list(predictions.values())
 

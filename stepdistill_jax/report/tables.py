@@ -80,7 +80,7 @@ def _run_row(run: Run) -> Row:
     validation = run.accuracies("validation")
     test = run.test_accuracy()
     predictions = run.predictions("test", test.step if test else None)
-    correct = {prediction.example_id: prediction.correct for prediction in predictions}
+    correct = {each.example_id: each.correct for each in predictions if each.correct is not None}
     notes = []
     if test is None and correct:
         test = Accuracy("test", sum(correct.values()), len(correct))
@@ -96,7 +96,7 @@ def _run_row(run: Run) -> Row:
         dataset=run.dataset,
         method=run.method,
         num_parameters=run.settings.get("num_parameters"),
-        num_steps=run.last_step,
+        num_steps=run.num_steps,
         seed=run.settings.get("seed"),
         label_loss=run.last("label_loss"),
         rationale_loss=run.last("rationale_loss"),
@@ -183,27 +183,27 @@ def _sentence(a: Row, b: Row) -> str:
 
 def _claim(a: str, b: str, difference: Difference) -> str:
     rows = f"{difference.num_examples:,} test rows"
-    kind = "paired standard error" if difference.paired else "unpaired standard error"
+    kind = "a paired standard error" if difference.paired else "an unpaired standard error"
     if abs(difference.points) < 1e-9:
-        return f"{a} and {b} are equally accurate on {rows} ({kind} {difference.standard_error:.1f} points)."
+        return f"{a} and {b} are equally accurate on {rows} with {kind} of {difference.standard_error:.1f} points."
     direction = "above" if difference.points > 0 else "below"
     numbers = f"{a} is {abs(difference.points):.1f} points {direction} {b} on {rows}"
     if difference.standard_error == 0.0:
         return f"{numbers}; every row points the same way, so the formula gives no noise to hold it against; nothing is claimed."
-    ratio = f"{abs(difference.points) / difference.standard_error:.1f} standard errors"
+    ratio = f"{abs(difference.points) / difference.standard_error:.2f} standard errors"
     verdict = (
         "below the noise (under 2), so it is no evidence that they differ"
         if difference.below_noise
         else "beyond the noise"
     )
-    return f"{numbers}, with a {kind} of {difference.standard_error:.1f}: {ratio}, {verdict}."
+    return f"{numbers}, with {kind} of {difference.standard_error:.1f}: {ratio}, {verdict}."
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
 
 COLUMNS = (
     "Run", "Dataset", "Method", "Parameters", "Steps", "Seed", "Train label loss (nats)", "Train rationale loss (nats)",
-    "Validation, last step (%)", "Validation, best step (%)", "Test (%)", "Right", "Standard error (points)",
+    "Validation, last step (%)", "Validation, best step (%)", "Test (%) ± standard error (points)", "Right",
     "Wall time", "Tokens/s",
 )  # fmt: skip
 
@@ -222,9 +222,10 @@ def cells(row: Row) -> tuple[str, ...]:
         _decimal(row.rationale_loss, 3),
         f"{row.validation_last.percent:.1f}" if row.validation_last else ABSENT,
         f"{best.percent:.1f} (step {best.step:,})" if best and best.step is not None else ABSENT,
-        f"{test.percent:.1f}" if test else ABSENT,
+        f"{test.percent:.1f} ± {accuracy_standard_error(test.num_correct, test.num_examples):.1f}"
+        if test
+        else ABSENT,
         f"{test.num_correct:,} of {test.num_examples:,}" if test else ABSENT,
-        f"{accuracy_standard_error(test.num_correct, test.num_examples):.1f}" if test else ABSENT,
         duration(row.seconds),
         ABSENT if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}",
     )
