@@ -1,0 +1,267 @@
+"""Folders of TFRecords that `tfds.builder_from_directory` opens, with a manifest.
+
+    FOLDER/train-00000-of-00002.tfrecord …   records
+           dataset_info.json features.json   what TFDS needs (and LICENSE, if one is given)
+           manifest.json                     counts, sha256 of every file, and what the writer wants to say
+
+A folder is written under a temporary name, the manifest last, and then renamed: a folder of the right name is whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+DEFAULT_SHARD_SIZE = 50_000  # examples; about 20 MB of e-SNLI
+
+Record = Mapping[str, Any]
+
+
+def write_records(
+    folder: str | os.PathLike,
+    *,
+    name: str,
+    features: Mapping[str, str],
+    splits: Mapping[str, Iterable[Record]],
+    manifest: Mapping[str, Any] | None = None,
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    licence: str = "",
+    description: str = "",
+) -> dict[str, Any]:
+    """Writes all splits as one folder, in the place of an older one, and gives the manifest.
+
+    Args:
+      folder: its final name; missing parents are made.
+      name: of the dataset, for TFDS.
+      features: name -> 'text', 'texts' (a list of them), 'int' or 'bool'.
+      splits: split -> records, read once and in order; may be a generator. A record has every feature.
+      manifest: further entries. 'name', 'counts', 'features' and 'files' are filled in here.
+      shard_size: records per file.
+      licence, description: go into dataset_info.json.
+
+    Raises:
+      ValueError: if a split has no record, or a record lacks a feature or has one of another type. Nothing is left
+        behind then, and an older folder stays as it was.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        encoder = _features(features)
+        shards = {
+            split: _write_split(temporary, split, encoder, features, records, shard_size)
+            for split, records in splits.items()
+        }
+        _write_tfds_metadata(temporary, name, encoder, shards, licence=licence, description=description)
+        written = {
+            **(manifest or {}),
+            "name": name,
+            "counts": {split: sum(lengths) for split, (lengths, _) in shards.items()},
+            "features": dict(features),
+            "files": {path.name: file_sha256(path) for path in sorted(temporary.iterdir())},
+        }
+        (temporary / MANIFEST).write_text(
+            json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        _replace(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return written
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    older = folder.with_name(f".{folder.name}.older-{os.getpid()}")
+    if folder.exists():
+        folder.rename(older)
+    temporary.rename(folder)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def _features(kinds: Mapping[str, str]) -> Any:
+    """The TFDS features of our four kinds."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    connectors = {
+        "text": lambda: tfds.features.Text(),
+        "texts": lambda: tfds.features.Sequence(tfds.features.Text()),
+        "int": lambda: tfds.features.Scalar(tf.int64),
+        "bool": lambda: tfds.features.Scalar(tf.bool),
+    }
+    for feature, kind in kinds.items():
+        if kind not in connectors:
+            raise ValueError(f"Feature '{feature}' has kind '{kind}'; kinds are {sorted(connectors)}.")
+    return tfds.features.FeaturesDict({feature: connectors[kind]() for feature, kind in kinds.items()})
+
+
+_TYPES = {"text": (str,), "texts": (list, tuple), "int": (int,), "bool": (bool,)}
+
+
+def _check(record: Record, kinds: Mapping[str, str], place: str) -> dict[str, Any]:
+    for feature, kind in kinds.items():
+        if feature not in record:
+            raise ValueError(f"{place}: the record has no '{feature}'; it has {sorted(record)}.")
+        value = record[feature]
+        if not isinstance(value, _TYPES[kind]) or (kind == "int" and isinstance(value, bool)):
+            raise ValueError(f"{place}: '{feature}' is {value!r:.80}, which is not of kind '{kind}'.")
+    unknown = set(record) - set(kinds)
+    if unknown:
+        raise ValueError(f"{place}: the record has {sorted(unknown)}, which are not among the features.")
+    return {feature: list(v) if isinstance(v := record[feature], tuple) else v for feature in kinds}
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    encoder: Any,
+    kinds: Mapping[str, str],
+    records: Iterable[Record],
+    shard_size: int,
+) -> tuple[list[int], int]:
+    """Writes one split; gives the records per shard and their bytes. Shards are named once their number is known."""
+    import tensorflow as tf
+
+    lengths: list[int] = []
+    num_bytes = 0
+    with contextlib.ExitStack() as stack:
+        for number, record in enumerate(records):
+            if number % shard_size == 0:
+                stack.close()
+                writer = stack.enter_context(
+                    tf.io.TFRecordWriter(str(folder / f"{split}-{len(lengths):05d}"))
+                )
+                lengths.append(0)
+            row = _check(record, kinds, f"{split}, record {number}")
+            serialized = encoder.serialize_example(encoder.encode_example(row))
+            writer.write(serialized)
+            lengths[-1] += 1
+            num_bytes += len(serialized)
+    if not lengths:
+        raise ValueError(f"Split '{split}' has no examples; leave it out, or mend its source.")
+    for shard in range(len(lengths)):
+        (folder / f"{split}-{shard:05d}").rename(folder / shard_name(split, shard, len(lengths)))
+    return lengths, num_bytes
+
+
+def shard_name(split: str, shard: int, num_shards: int) -> str:
+    """'train-00000-of-00002.tfrecord'."""
+    return f"{split}-{shard:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def _write_tfds_metadata(
+    folder: Path,
+    name: str,
+    encoder: Any,
+    shards: Mapping[str, tuple[list[int], int]],
+    *,
+    licence: str,
+    description: str,
+) -> None:
+    import tensorflow_datasets as tfds
+
+    template = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
+    split_infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=lengths,
+            num_bytes=num_bytes,
+            filename_template=tfds.core.ShardedFileTemplate(
+                data_dir=folder, template=template, dataset_name=name, split=split, filetype_suffix="tfrecord"
+            ),
+        )
+        for split, (lengths, num_bytes) in shards.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=encoder,
+        split_infos=split_infos,
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=folder, template=template, dataset_name=name, filetype_suffix="tfrecord"
+        ),
+        version="1.0.0",
+        check_data=False,
+        description=description or name,
+        license=licence or None,
+    )
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The manifest, None if the folder has none (so it is not there, or was never finished).
+
+    Raises:
+      ValueError: if it is not JSON.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); write the folder again.") from error
+
+
+def verify(folder: str | os.PathLike) -> dict[str, Any]:
+    """Compares every file with the manifest's sha256, and gives the manifest.
+
+    Raises:
+      ValueError: names the first file that is missing or differs.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"{folder} has no {MANIFEST}: it was not written to the end; write it again.")
+    for file, expected in manifest["files"].items():
+        path = Path(folder) / file
+        if not path.exists():
+            raise ValueError(f"{path} is missing, though {MANIFEST} lists it; write the folder again.")
+        if file_sha256(path) != expected:
+            raise ValueError(
+                f"{path} ({path.stat().st_size} bytes) is damaged: its sha256 is not the manifest's; write the folder again."
+            )
+    return manifest
+
+
+def read_records(folder: str | os.PathLike, split: str) -> Iterator[dict[str, Any]]:
+    """The records of a split in the order they were written, as str, int, bool and tuples of str.
+
+    Raises:
+      ValueError: if the folder or the split is not there, or a shard is damaged.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"{folder} has no {MANIFEST}: nothing was written there to the end.")
+    if split not in manifest["counts"]:
+        raise ValueError(f"{folder} has no split '{split}'; it has {sorted(manifest['counts'])}.")
+    kinds = manifest["features"]
+    dataset = tfds.builder_from_directory(str(folder)).as_dataset(
+        split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1)
+    )
+    try:
+        for row in dataset.as_numpy_iterator():
+            yield {feature: _plain(row[feature], kind) for feature, kind in kinds.items()}
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        verify(folder)  # names the shard
+        raise ValueError(f"{folder}: split '{split}' cannot be read ({error.message}).") from error
+
+
+def _plain(value: Any, kind: str) -> Any:
+    if kind == "text":
+        return value.decode("utf-8")
+    if kind == "texts":
+        return tuple(text.decode("utf-8") for text in value)
+    return bool(value) if kind == "bool" else int(value)

@@ -1,0 +1,191 @@
+"""Rows of published files: from a folder, or downloaded from their public home."""
+
+import csv
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stepdistill_jax.datasets.registry import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row and where it stands.
+
+    Attributes:
+      place: 'file:line' (or 'file, element n'), for messages.
+      source_row: its number in the published file; -1 where the file says that it is not known.
+    """
+
+    place: str
+    source_row: int
+    values: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All rows of a dataset by published split, and the checksums of the files that they came from."""
+
+    description: str
+    rows: Mapping[str, Sequence[Row]]
+    sha256: Mapping[str, str]
+
+
+def read_source(dataset: Dataset, *, from_folder: Path | None, cache: Path) -> Source:
+    """Reads a dataset: made by its `rows`, else from the folder, else from its public home.
+
+    Args:
+      from_folder: holds the files that `dataset.files` names, as they are or with '.gz'.
+      cache: where downloads are kept.
+
+    Raises:
+      FileNotFoundError: names the file that is missing.
+      ValueError: names file and line that cannot be read.
+    """
+    if dataset.rows is not None:
+        rows = {
+            split: [
+                Row(f"{dataset.name}/{split}/{i}", i, values) for i, values in enumerate(dataset.rows(split))
+            ]
+            for split in ("train", "validation", "test")
+        }
+        return Source("made by stepdistill_jax", rows, {})
+    if from_folder is not None:
+        if not from_folder.is_dir():
+            raise FileNotFoundError(f"--from {from_folder}: no such folder.")
+        files = {
+            split: [_find(from_folder, name) for name in paths] for split, paths in dataset.files.items()
+        }
+        return _read(
+            str(from_folder), {split: [(p, p.name) for p in paths] for split, paths in files.items()}
+        )
+    if not dataset.home:
+        raise ValueError(f"{dataset.name} has no public home; give its files by --from FOLDER.")
+    downloads = {
+        split: [(download(url, cache), _name(url)) for url in urls] for split, urls in dataset.home.items()
+    }
+    return _read(dataset.homepage or "its public home", downloads)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"--from {folder}: no {name} (nor {name}.gz) there.")
+
+
+def download(url: str, cache: Path) -> Path:
+    """The file behind a URL (what follows '#' is left out), downloaded once, with retries and a progress bar.
+
+    Raises:
+      ValueError: if it cannot be had.
+    """
+    import pooch
+
+    address = url.partition("#")[0]
+    name = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-{address.rsplit('/', 1)[-1]}"
+    pooch.get_logger().setLevel("WARNING")
+    fetcher = pooch.create(
+        path=cache, base_url="", registry={name: None}, urls={name: address}, retry_if_failed=3
+    )
+    try:
+        return Path(fetcher.fetch(name, progressbar=sys.stderr.isatty()))
+    except OSError as error:  # requests' errors are OSErrors
+        raise ValueError(
+            f"Could not download {address}: {error}. Try again, or give the files by --from."
+        ) from error
+
+
+def _name(url: str) -> str:
+    """The name of the file, or of the archive's member, that a URL means."""
+    address, _, member = url.partition("#")
+    return member or address.rsplit("/", 1)[-1]
+
+
+def _read(description: str, files: Mapping[str, Sequence[tuple[Path, str]]]) -> Source:
+    rows: dict[str, list[Row]] = {}
+    checksums: dict[str, str] = {}
+    for split, paths in files.items():
+        rows[split] = []
+        for path, name in paths:
+            checksums[f"{split}: {name}"] = _sha256(path)
+            start = len(rows[split])
+            for index, (place, values) in enumerate(_parse(path, name)):
+                # A file that holds a part of the published one says which rows.
+                number = values["idx"] if "idx" in values else start + index
+                rows[split].append(Row(place, -1 if number is None else int(number), values))
+        if not rows[split]:
+            raise ValueError(f"{', '.join(str(p) for p, _ in paths)}: no rows for split '{split}'.")
+    return Source(description, rows, checksums)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        text = _text(path, name)
+    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}.") from error
+    kind = name.removesuffix(".gz").rsplit(".", 1)[-1]
+    if kind == "csv":
+        for line, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+            yield f"{path}:{line}", row
+    elif kind == "xml":
+        yield from _parse_xml(path, text)
+    elif kind in ("json", "jsonl"):
+        yield from _parse_json(path, text)
+    else:
+        raise ValueError(f"{path}: unknown kind '.{kind}'; use .json, .jsonl, .csv or .xml, also with .gz.")
+
+
+def _text(path: Path, name: str) -> str:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name).decode("utf-8")
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            return file.read()
+    return path.read_text(encoding="utf-8")
+
+
+def _parse_json(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if text.lstrip().startswith("["):
+        try:
+            elements = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+        placed = [(f"{path}, element {index}", element) for index, element in enumerate(elements)]
+    else:
+        placed = []
+        for line, content in enumerate(text.split("\n"), start=1):
+            if not content.strip():
+                continue
+            try:
+                placed.append((f"{path}:{line}", json.loads(content)))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}:{line}: not JSON: {error.msg} at column {error.colno}.") from error
+    for place, element in placed:
+        if not isinstance(element, dict):
+            raise ValueError(f"{place}: {element!r:.60} is not an object.")
+        yield place, element
+
+
+def _parse_xml(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}:{error.position[0]}: not XML: {error}.") from error
+    for index, element in enumerate(root.iter("Problem")):
+        children = {child.tag: (child.text or "").strip() for child in element}
+        yield f"{path}, Problem {index}", {**element.attrib, **children}
