@@ -1,15 +1,11 @@
-"""What a dataset is: where its rows come from, how a row becomes an example, how answers are compared.
-
-A file in tasks/ builds one `Dataset` and calls `register` with it; everything else is found by the dataset's name.
-"""
+"""What a dataset is: where its rows come from, how a row becomes an example, how an answer is read and scored."""
 
 import dataclasses
 import difflib
 import importlib
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +13,20 @@ from stepdistill_jax.datasets import equations
 
 SPLITS = ("train", "validation", "test")
 
+# The task of a target token, as SeqIO features and the loss name it; 0 is padding.
+LABEL_TASK_ID = 1
+RATIONALE_TASK_ID = 2
+
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """What the method needs of one row. `label` is None where the row has no gold label.
+    """What a row says, in text.
 
     Attributes:
-      inputs: the text that the student reads, without a task prefix.
-      label: the text that it should answer.
-      choices: the labels that this row allows; () if any text is.
-      explanation: a human's explanation or a worked solution; '' if there is none.
+      inputs: what the student and the teacher read, without a task prefix.
+      label: what the student is to answer; None where no gold label is published.
+      choices: the answers there are, if the row names them.
+      explanation: a human's or a worked solution, '' if there is none.
     """
 
     inputs: str
@@ -37,13 +37,12 @@ class Fields:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One prepared example.
+    """An example of one of the paper's splits.
 
     Attributes:
-      example_id: '<dataset>/<split>/<source_row>', unique in the dataset; 'u<n>' stands for an unknown source row.
-      split: of the paper.
-      source_split: of the published files; validation examples of SVAMP and CQA come out of 'train'.
-      source_row: 0-based row of that split as published, -1 if not known. Recorded completions are found by it.
+      example_id: '<dataset>/<split>/<source row>'.
+      source_split: the published file's split; validation rows of SVAMP and CQA come from 'train'.
+      source_row: its row there, from 0, which aligns recorded completions; -1 where it is not known.
     """
 
     example_id: str
@@ -59,188 +58,138 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class CompletionFormat:
-    """How a teacher's few-shot completion of this dataset is read.
-
-    'Oxford Street is in Europe. So the answer is entailment.\\n\\nPremise: Another…' is cut at `next_question`, where the
-    teacher goes on to invent another question, and split at `answer_marker` into rationale and answer text.
+    """How a teacher's completion is read: rationale, answer marker, label, and often an invented next question.
 
     Attributes:
-      answer_marker: stands between rationale and answer.
-      next_question: how an invented next question begins.
-      label_pattern: regular expression searched for in the answer text (DOTALL); group 1 is the label.
-      allowed_labels: if given, any other label counts as unparsed.
-      single_marker: whether a completion with several markers before the next question is unparsed (the authors' rule
-        for all datasets but e-SNLI, where the first marker counts).
+      answer_marker: stands between rationale and label.
+      next_question: what a question begins with; the completion is cut there.
+      label_pattern: searched for in the text behind the marker, line breaks included; its group 1 is the label.
     """
 
     answer_marker: str = "So the answer is"
     next_question: str = "Q:"
-    label_pattern: str = r"\A\s*(.+?)\s*\.?\s*\Z"
-    allowed_labels: tuple[str, ...] = ()
-    single_marker: bool = True
-
-    def label_of(self, answer_text: str) -> str | None:
-        """The label in the text behind the marker, None if there is none (or not one of `allowed_labels`)."""
-        match = re.search(self.label_pattern, answer_text, re.DOTALL)
-        if match is None or not match[1].strip():
-            return None
-        label = match[1].strip()
-        return label if not self.allowed_labels or label in self.allowed_labels else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Download:
-    """A file of the dataset's public home. Archives (.zip) are unpacked beside it; sha256 None is not checked."""
-
-    url: str
-    sha256: str | None = None
-
-
-FileNames = str | tuple[str | tuple[str, ...], ...]
+    label_pattern: str = r"^\s*(.+?)\.?\s*$"
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One dataset. Only `name`, `to_example` and one source (`files`, `generate`) are needed.
+    """A dataset, as a file of tasks/ registers it. Only `name`, `to_example` and one of files, home, rows are needed.
 
     Attributes:
-      name: names the folder under DATA and begins the SeqIO task names.
-      to_example: a row of the file (a dict) -> Fields. What it raises is reported with file and line.
-      files: published split -> file name in the source folder (.json, .jsonl, .csv, .xml, each also as .gz). A tuple gives
-        alternatives, the first that is there is read; a tuple inside it is files one behind the other.
-      undivided: (file name, function from row count to {split: row numbers}) for a set that is published in one piece;
-        read if no file of `files` is there.
-      joins: file -> file whose rows, found by the same 'id', are merged into its rows.
-      downloads: file name -> its public home; `prepare` fetches them if no folder is named.
-      tfds: TFDS builder and its splits, e.g. ('anli/r1', {'train': 'train', …}): what is read where no home answers.
-      generate: split -> rows, for a dataset that is made rather than read.
-      held_out: fraction of published train that becomes validation, cut as the authors do (splits.hold_out).
-      expected_counts: split -> rows of the full dataset; another count marks the split partial.
-      metric: 'text', exact match, or 'equation', equal value.
-      vocabulary: 't5', or 'embedded' for the small one that the package holds.
-      default_teacher: whose rationales are read unless $STEPDISTILL_TEACHER names another.
+      name: lower case; tasks are called '<name>_label', '<name>_rationale', '<name>_step_by_step'.
+      to_example: a row of a file, as a mapping, to its text. A KeyError or ValueError names the row as malformed.
+      files: split -> files below the folder of `prepare --from`, in order; '.gz' may be added to any. .json (an array, or
+        an object a line), .jsonl, .csv, .xml (rows are the elements `Problem`).
+      home: split -> public URLs of such files, in order; 'URL#member' names a file of a zip archive. The split 'all' is
+        cut by `cut_all`.
+      rows: split -> rows, for a dataset that is made rather than read.
+      cut_all: cuts the rows of a file that holds them 'all' into the published splits; rows are then numbered anew.
+      split_rows: the published splits' rows to the paper's; None where they are the same.
+      metric: 'text' scores an exact match, 'equation' an equal value.
+      completion: how the teacher's answers are read.
+      default_teacher: the folder below rationales/ that tasks read.
+      expected_counts: rows of the paper's splits; a split with another number is said to be partial.
+      embedded: whether the embedded vocabulary is used, rather than T5's.
+      licence, homepage: of the data.
     """
 
     name: str
     to_example: Callable[[Mapping[str, Any]], Fields]
-    files: Mapping[str, FileNames] = dataclasses.field(default_factory=dict)
-    undivided: tuple[str, Callable[[int], Mapping[str, Iterable[int]]]] | None = None
-    joins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    downloads: Mapping[str, Download] = dataclasses.field(default_factory=dict)
-    tfds: tuple[str, Mapping[str, str]] | None = None
-    generate: Callable[[str], Iterable[Mapping[str, Any]]] | None = None
-    held_out: float = 0.0
-    expected_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    home: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    rows: Callable[[str], Sequence[Mapping[str, Any]]] | None = None
+    cut_all: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]] | None = None
+    split_rows: Callable[[Mapping[str, Sequence[Any]]], Mapping[str, Sequence[Any]]] | None = None
     metric: str = "text"
     completion: CompletionFormat = CompletionFormat()
-    vocabulary: str = "t5"
-    default_teacher: str = ""
+    default_teacher: str = "palm-540b"
+    expected_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    embedded: bool = False
     licence: str = "not stated"
-    citation: str = ""
+    homepage: str = ""
 
-    def __post_init__(self):
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise ValueError(f"Dataset name '{self.name}' must be a-z, 0-9 and _, beginning with a letter.")
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise ValueError(f"Dataset name {self.name!r}: use lower-case letters, digits and _.")
         if self.metric not in ("text", "equation"):
-            raise ValueError(f"{self.name}: metric '{self.metric}' must be 'text' or 'equation'.")
-        if self.vocabulary not in ("t5", "embedded"):
-            raise ValueError(f"{self.name}: vocabulary '{self.vocabulary}' must be 't5' or 'embedded'.")
-        unknown = set(self.files) - set(SPLITS)
-        if unknown:
-            raise ValueError(f"{self.name}: files has splits {sorted(unknown)}; splits are {list(SPLITS)}.")
-        if not self.files and self.generate is None:
-            raise ValueError(f"{self.name}: give files={{'train': 'train.jsonl', …}} or generate=….")
-
-    @property
-    def source_splits(self) -> tuple[str, ...]:
-        """The published splits."""
-        return tuple(split for split in SPLITS if split in self.files or (self.generate and not self.files))
+            raise ValueError(f"Dataset {self.name}: metric={self.metric!r}; use 'text' or 'equation'.")
+        if not self.files and not self.home and self.rows is None:
+            raise ValueError(f"Dataset {self.name}: give files={{'train': ['train.jsonl'], …}}, home=… or rows=….")
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The paper's splits, which the SeqIO tasks have."""
-        published = self.source_splits
-        return tuple(s for s in SPLITS if s in published or (s == "validation" and self.held_out))
+        """The paper's splits that the dataset has."""
+        if self.rows is not None:
+            return SPLITS
+        published = {*self.files, *self.home}
+        return tuple(s for s in SPLITS if s in published or (s == "validation" and self.split_rows is not None))
 
 
 _DATASETS: dict[str, Dataset] = {}
 
 
 def register(dataset: Dataset) -> Dataset:
-    """Makes the dataset known by its name, and gives it back. The same name twice is the file read twice, or an error."""
-    known = _DATASETS.get(dataset.name)
-    if known is not None and known.to_example.__module__ != dataset.to_example.__module__:
-        raise ValueError(
-            f"Dataset '{dataset.name}' is registered by {known.to_example.__module__} already; "
-            f"choose another name in {dataset.to_example.__module__}."
-        )
+    """Makes a dataset known to the command line, and registers its SeqIO tasks and mixtures. Returns it.
+
+    Raises:
+      ValueError: if another dataset has the name.
+    """
+    if dataset.name in _DATASETS:
+        raise ValueError(f"Dataset '{dataset.name}' is registered already; choose another name.")
+    from stepdistill_jax.datasets import seqio_tasks
+
+    seqio_tasks.register_tasks(dataset)
     _DATASETS[dataset.name] = dataset
     return dataset
 
 
-def names() -> tuple[str, ...]:
-    """The registered names, sorted."""
-    return tuple(sorted(_DATASETS))
+def load_tasks() -> None:
+    """Imports the package `tasks`, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+    for module in ("tasks", *filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(","))):
+        importlib.import_module(module)
+
+
+def names() -> list[str]:
+    """Names of all registered datasets."""
+    return sorted(_DATASETS)
 
 
 def get(name: str) -> Dataset:
-    """The dataset of that name; a ValueError names the nearest."""
+    """The registered dataset of that name.
+
+    Raises:
+      ValueError: names the nearest one.
+    """
     if name not in _DATASETS:
-        raise ValueError(f"No dataset '{name}'; {_nearest(name, names(), 'import tasks')}")
+        near = difflib.get_close_matches(name, _DATASETS, n=1, cutoff=0.0)
+        hint = f"nearest '{near[0]}'" if near else "none is registered: `import tasks` registers ours"
+        raise ValueError(f"No dataset '{name}'; {hint}.")
     return _DATASETS[name]
 
 
-def load_tasks() -> tuple[str, ...]:
-    """Imports the `tasks` package, so that its datasets and their SeqIO tasks are registered; gives their names."""
-    try:
-        importlib.import_module("tasks")
-    except ModuleNotFoundError as error:
-        if error.name != "tasks":
-            raise
-        raise ValueError(
-            "No package 'tasks' to import; run from the repository's root, or put it on PYTHONPATH."
-        ) from error
-    return names()
-
-
-def _nearest(name: str, known: Iterable[str], remedy: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"nearest '{near[0]}'." if near else f"none is registered: {remedy} first."
-
-
-def check_task_name(name: str) -> str:
-    """The name, if SeqIO knows a task or mixture of it; a ValueError names the nearest."""
-    import seqio
-
-    known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
-    if name not in known:
-        raise ValueError(
-            f"No task '{name}'; {_nearest(name, sorted(known), 'import tasks')} Tasks register on `import tasks`."
-        )
-    return name
-
-
-def data_dir(explicit: str | os.PathLike | None = None) -> Path:
-    """DATA: what is given, else $STEPDISTILL_DATA_DIR, else T5X's --tfds_data_dir (as SeqIO holds it), else ./data."""
-    if explicit:
+def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of prepared data: as given, else $STEPDISTILL_DATA_DIR, else --tfds_data_dir, else ./data."""
+    if explicit is not None:
         return Path(explicit)
     if os.environ.get("STEPDISTILL_DATA_DIR"):
         return Path(os.environ["STEPDISTILL_DATA_DIR"])
-    seqio_utils = sys.modules.get("seqio.utils")  # not imported for this: it takes seconds
-    override = getattr(seqio_utils, "_TFDS_DATA_DIR_OVERRIDE", None)  # SeqIO has a setter, but no getter
-    return Path(override or "data")
+    if "seqio" in sys.modules:
+        import seqio
+
+        # Under T5X's own launcher only SeqIO knows the flag.
+        override = seqio.LazyTfdsLoader("none").data_dir
+        if override:
+            return Path(override)
+    return Path("data")
 
 
-def labels_match(dataset: Dataset | str, predicted: str | None, gold: str | None) -> bool:
-    """Whether a prediction counts as right: the same text, or for 'equation' datasets the same value. Never raises.
+def labels_match(dataset: Dataset, predicted: str | None, gold: str) -> bool:
+    """Whether an answer is right: the same text but for outer spaces, or an equation of the same value.
 
-    A gold label that is no equation ('Yes', '6:7' in ASDiv) is compared as text.
+    A gold label that is no equation ('6:7' in ASDiv) is compared as text.
     """
-    if not isinstance(predicted, str) or not isinstance(gold, str) or not gold.strip():
+    if predicted is None:
         return False
-    dataset = get(dataset) if isinstance(dataset, str) else dataset
-    if dataset.metric == "equation":
-        value = equations.evaluate(gold)
-        if value is not None:
-            return equations.values_match(equations.evaluate(predicted), value)
+    if dataset.metric == "equation" and equations.evaluate(gold) is not None:
+        return equations.same_value(predicted, gold)
     return predicted.strip() == gold.strip()

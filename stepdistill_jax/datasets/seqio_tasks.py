@@ -142,21 +142,12 @@ def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], di
     return accuracy
 
 
-def _splits(dataset: Dataset) -> list[str]:
-    if dataset.rows is not None:
-        return list(registry.SPLITS)
-    published = {*dataset.files, *dataset.home}
-    return [
-        s for s in registry.SPLITS if s in published or (s == "validation" and dataset.split_rows is not None)
-    ]
-
-
 def register_tasks(dataset: Dataset) -> None:
     """Registers <name>_label, _teacher_label, _rationale, and the mixtures _step_by_step and _step_by_step_teacher_label."""
     words = embedded_vocabulary() if dataset.embedded else vocabulary()
     add_task = functools.partial(
         _add_task,
-        splits=_splits(dataset),
+        splits=dataset.splits,
         words=words,
     )
     metrics = [accuracy_of(dataset)]

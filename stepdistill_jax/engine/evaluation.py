@@ -94,7 +94,8 @@ class InferenceEvaluator:
         vocabulary = task.output_features["targets"].vocabulary
         lines = []
         examples = self._evaluator.cached_task_datasets[task.name].as_numpy_iterator()
-        for example, tokens in zip(examples, _token_rows(outputs), strict=False):
+        decodes = outputs[seqio.metrics.ModelOutputType.PREDICTION]
+        for example, tokens in zip(examples, decodes, strict=True):
             decoded = vocabulary.decode([int(token) for token in tokens])
             prediction = task.postprocess_fn(decoded, example=example, is_target=False)
             gold = vocabulary.decode([int(token) for token in example["targets"]])
@@ -113,10 +114,6 @@ class InferenceEvaluator:
 
     def close(self) -> None:
         self._evaluator.close()
-
-
-def _token_rows(outputs: Any) -> Any:
-    return outputs.get("prediction", outputs) if isinstance(outputs, Mapping) else outputs
 
 
 def _is_correct(task: seqio.Task, target: Any, prediction: Any) -> bool | None:

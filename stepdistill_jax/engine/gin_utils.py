@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,12 +49,16 @@ def parse_gin_flags(
     """
     for path in gin_search_paths:
         gin.add_config_file_search_path(path)
+    # Gin logs an error for every folder that a file is not in, found elsewhere or not.
+    logging.disable(logging.ERROR)
     try:
         gin.parse_config_files_and_bindings(list(gin_files), list(gin_bindings))
     except OSError as error:
         raise ValueError(f"{_first_line(error)} Looked in {', '.join(gin_search_paths)}.") from error
     except (ValueError, RuntimeError, SyntaxError, ImportError, AttributeError, NameError) as error:
         raise ValueError(explain(error)) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def explain(error: Exception) -> str:

@@ -85,9 +85,6 @@ def train(
     run = _Run(Path(model_dir), checkpoint_cfg.save, eval_period=eval_period, stats_period=stats_period)
     seed, position = run.seed_and_position(random_seed)
     stream = _open_stream(model, train_dataset_cfg, partitioner, seed)
-    check_microbatches(
-        train_dataset_cfg.batch_size, _bound_num_microbatches(trainer_cls), partitioner.data_mesh_size
-    )
 
     first_batch = next(stream.batches(step=0, first_draw=0))[0]
     shapes = {name: (train_dataset_cfg.batch_size, *rows.shape[1:]) for name, rows in first_batch.items()}
@@ -96,6 +93,7 @@ def train(
     axes = partitioner.get_mesh_axes(abstract_state)
     init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
     trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
+    check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
     evaluation = _Evaluation(
         model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
         eval_steps=eval_steps, log_dir=run.model_dir,
@@ -170,16 +168,6 @@ def _open_stream(
     layout = partitioner.get_data_layout(cfg.batch_size)
     verify_matching_vocabs(cfg, model)
     return get_dataset(cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS, seed=seed)
-
-
-def _bound_num_microbatches(trainer_cls: Callable[..., Trainer]) -> int | None:
-    """What gin binds of the trainer's `num_microbatches`, to check it before anything is compiled."""
-    import gin
-
-    try:
-        return gin.query_parameter("trainer.Trainer.num_microbatches")
-    except ValueError:
-        return None
 
 
 class _Evaluation:

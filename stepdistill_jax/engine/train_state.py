@@ -77,35 +77,10 @@ class FlaxOptimTrainState:
         )
 
     def as_logical_axes(self) -> "FlaxOptimTrainState":
-        """This state with logical axes in place of arrays: those of a parameter also on state of the same shape.
-
-        State of another shape (Adafactor's rows and columns, step counts) is small, and gets None: a copy everywhere.
-        """
-        axes_of_path = {
-            _names(path): (leaf.shape, axes)
-            for (path, leaf), axes in zip(
-                jax.tree_util.tree_leaves_with_path(self.params),
-                jax.tree.leaves(
-                    logical_axes_of(self.params_axes), is_leaf=lambda leaf: isinstance(leaf, tuple)
-                ),
-                strict=True,
-            )
-        }
-
-        def axes_of_state(path: tuple[Any, ...], leaf: jax.Array) -> tuple[str, ...] | None:
-            names = _names(path)
-            for start in range(len(names)):
-                for stop in range(len(names), start, -1):
-                    shape, axes = axes_of_path.get(names[start:stop], (None, None))
-                    if shape is not None:
-                        return axes if shape == leaf.shape else None
-            return None
-
-        return self.replace(
-            step=None,
-            params=logical_axes_of(self.params_axes),
-            param_states=jax.tree_util.tree_map_with_path(axes_of_state, self.param_states),
-        )
+        """This state with a tuple of logical axes in place of every array, None where it is not split."""
+        axes = logical_axes_of(self.params_axes)
+        state = self.optimizer_def.state_logical_axes(optimizers.OptimizerState(self.step, self.param_states), axes)
+        return self.replace(step=None, params=axes, param_states=state.param_states)
 
 
 def logical_axes_of(params_axes: PyTree) -> PyTree:
@@ -114,6 +89,3 @@ def logical_axes_of(params_axes: PyTree) -> PyTree:
         return tuple(params_axes.names)
     return {key.removesuffix("_axes"): logical_axes_of(value) for key, value in params_axes.items()}
 
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)

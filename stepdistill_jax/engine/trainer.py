@@ -65,6 +65,7 @@ class Trainer:
     """Compiles a model's training and evaluation step over a mesh. T5X's name.
 
     Attributes:
+      num_microbatches: as given.
       train_step: (state, batch) -> (state, metrics, learning rate). The old state's memory is reused: do not keep it.
       eval_step: (params, batch) -> metrics, without dropout.
     """
@@ -88,6 +89,7 @@ class Trainer:
           learning_rate_fn: step -> learning rate.
           num_microbatches: parts of a batch that are worked through one after another.
         """
+        self.num_microbatches = num_microbatches
         batch_spec = partitioner.data_partition_spec
 
         def train_step(state: FlaxOptimTrainState, batch: Batch):
