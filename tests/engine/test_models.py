@@ -90,10 +90,9 @@ def test_dropout_is_for_training_only(make_model, params, make_batch):
     model = make_model()
     train = jax.jit(model.loss_fn)
     batch = make_batch()
-    first, second = (train(params, batch, jax.random.PRNGKey(seed))[0] for seed in (0, 1))
-    assert float(first) != float(second)
-    without = train(params, batch, None)[0]
-    np.testing.assert_allclose(jax.jit(model.eval_fn)(params, batch)[0], without, rtol=1e-6)
+    first, second = (float(train(params, batch, jax.random.PRNGKey(seed))[0]) for seed in (0, 1))
+    evaluated = float(jax.jit(model.eval_fn)(params, batch)[0])
+    assert len({first, second, evaluated}) == 3
 
 
 def test_metrics_have_t5x_names_and_count_what_they_say(make_model, make_batch, with_logits, logits):
@@ -175,7 +174,8 @@ def test_scores_are_log_likelihoods_of_the_targets(make_model, make_batch, with_
 
 def test_scores_can_come_with_their_tokens(make_model, params, make_batch):
     model = make_model()
-    scores, intermediates = model.score_batch(params, make_batch(), return_intermediates=True)
+    score = jax.jit(lambda *args: model.score_batch(*args, return_intermediates=True))
+    scores, intermediates = score(params, make_batch())
     np.testing.assert_allclose(
         np.sum(intermediates["decoder"]["token_scores"][0], axis=-1), scores, rtol=1e-6
     )

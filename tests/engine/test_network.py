@@ -103,10 +103,16 @@ def test_cached_decoding_gives_the_teacher_forced_logits(make_model, make_params
     batch = make_batch(rows=3)
     batch["decoder_target_tokens"] = jnp.maximum(batch["decoder_target_tokens"], 1)  # every position counts
     encoder_tokens, decoder_tokens = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
-    encoded = model.module.apply(
-        {"params": params}, encoder_tokens, enable_dropout=False, method=model.module.encode
-    )
-    cache = model._compute_kv_cache(params, encoded, encoder_tokens, decoder_tokens)
+
+    @jax.jit
+    def start(params):
+        encoded = model.module.apply(
+            {"params": params}, encoder_tokens, enable_dropout=False, method=model.module.encode
+        )
+        cache = model._compute_kv_cache(params, encoded, encoder_tokens, decoder_tokens)
+        return encoded, cache, model._compute_logits(params, batch)
+
+    encoded, cache, forced = start(params)
     # The encoded inputs are projected when the cache is made: a step does not read them any more.
     step = jax.jit(
         lambda tokens, cache: _decode_step(
@@ -117,7 +123,6 @@ def test_cached_decoding_gives_the_teacher_forced_logits(make_model, make_params
     for position in range(decoder_tokens.shape[1]):
         logits, cache = step(decoder_tokens[:, position : position + 1], cache)
         stepwise.append(logits)
-    forced = model._compute_logits(params, batch)
     np.testing.assert_allclose(jnp.stack(stepwise, axis=1), forced, atol=1e-5)
     assert int(cache["decoder"]["cache_index"]) == decoder_tokens.shape[1]
 
@@ -125,13 +130,20 @@ def test_cached_decoding_gives_the_teacher_forced_logits(make_model, make_params
 def test_v1_0_ties_its_logits_to_the_scaled_embedding(make_model, make_params, make_batch):
     model = make_model({"mlp_activations": ("relu",), "logits_via_embedding": True})
     params = make_params(model)
-    logits, captured = model.module.apply(
-        {"params": params},
-        *[make_batch()[f"{name}_tokens"] for name in ("encoder_input", "decoder_input", "decoder_target")],
-        enable_dropout=False,
-        capture_intermediates=lambda module, _: module.name == "decoder_norm",
-        mutable=["intermediates"],
-    )
+    batch = make_batch()
+    tokens = [batch[f"{name}_tokens"] for name in ("encoder_input", "decoder_input", "decoder_target")]
+
+    @jax.jit
+    def capture(params):
+        return model.module.apply(
+            {"params": params},
+            *tokens,
+            enable_dropout=False,
+            capture_intermediates=lambda module, _: module.name == "decoder_norm",
+            mutable=["intermediates"],
+        )
+
+    logits, captured = capture(params)
     hidden = captured["intermediates"]["decoder"]["decoder_norm"]["__call__"][0]
     expected = np.asarray(hidden) @ np.asarray(params["token_embedder"]["embedding"]).T / math.sqrt(16)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
@@ -151,7 +163,8 @@ def test_bfloat16_stays_close_to_float32(make_model, params, logits_fn, make_bat
 
 
 def test_parameters_are_float32_in_a_bfloat16_model(make_model, make_params):
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(make_params(make_model({"dtype": "bfloat16"})))}
+    model = make_model({"dtype": "bfloat16"})
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(lambda: make_params(model)))}
     assert dtypes == {jnp.dtype("float32")}
 
 
