@@ -74,14 +74,14 @@ def prepare(
     earlier = record_io.read_manifest(target)
     if earlier is not None and {key: earlier.get(key) for key in manifest} == manifest:
         return {**record_io.verify(target), "unchanged": True}
-    return record_io.write_dataset(
+    return record_io.write_records(
         target,
         name=name,
-        schema=SCHEMA,
+        features=SCHEMA,
         splits={split: [_record(example) for example in examples] for split, examples in splits.items()},
         manifest=manifest,
         description=f"Examples of {name}, prepared by stepdistill_jax.",
-        homepage=dataset.homepage,
+        licence=dataset.licence,
     )
 
 
@@ -205,7 +205,7 @@ def _prepare_vocabulary(from_folder: Path | None, data_dir: Path) -> dict[str, A
     """Copies or downloads T5's SentencePiece model to DATA/vocabularies/t5.model, checked by its SHA-256."""
     target = t5_vocabulary_path(data_dir)
     result = {"vocabulary": str(target), "sha256": T5_VOCABULARY_SHA256}
-    if target.exists() and record_io.sha256(target) == T5_VOCABULARY_SHA256:
+    if target.exists() and record_io.file_sha256(target) == T5_VOCABULARY_SHA256:
         return {**result, "unchanged": True}
     if from_folder is None:
         found = sources.download(T5_VOCABULARY_URL, data_dir / "downloads")

@@ -19,6 +19,9 @@ from typing import Any
 MANIFEST = "manifest.json"
 DEFAULT_SHARD_SIZE = 50_000  # examples; about 20 MB of e-SNLI
 
+# Kinds of features.
+TEXT, TEXTS, INTEGER, BOOLEAN = "text", "texts", "int", "bool"
+
 Record = Mapping[str, Any]
 
 
@@ -196,6 +199,14 @@ def file_sha256(path: str | os.PathLike) -> str:
     """Of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_texts(texts: Iterable[str]) -> str:
+    """Of texts, each ended by a zero byte, in hex."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8") + b"\0")
+    return digest.hexdigest()
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:

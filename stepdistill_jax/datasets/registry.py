@@ -114,7 +114,9 @@ class Dataset:
         if self.metric not in ("text", "equation"):
             raise ValueError(f"Dataset {self.name}: metric={self.metric!r}; use 'text' or 'equation'.")
         if not self.files and not self.home and self.rows is None:
-            raise ValueError(f"Dataset {self.name}: give files={{'train': ['train.jsonl'], …}}, home=… or rows=….")
+            raise ValueError(
+                f"Dataset {self.name}: give files={{'train': ['train.jsonl'], …}}, home=… or rows=…."
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -122,7 +124,9 @@ class Dataset:
         if self.rows is not None:
             return SPLITS
         published = {*self.files, *self.home}
-        return tuple(s for s in SPLITS if s in published or (s == "validation" and self.split_rows is not None))
+        return tuple(
+            s for s in SPLITS if s in published or (s == "validation" and self.split_rows is not None)
+        )
 
 
 _DATASETS: dict[str, Dataset] = {}
@@ -190,6 +194,6 @@ def labels_match(dataset: Dataset, predicted: str | None, gold: str) -> bool:
     """
     if predicted is None:
         return False
-    if dataset.metric == "equation" and equations.evaluate(gold) is not None:
-        return equations.same_value(predicted, gold)
+    if dataset.metric == "equation" and (value := equations.evaluate(gold)) is not None:
+        return equations.values_match(equations.evaluate(predicted), value)
     return predicted.strip() == gold.strip()

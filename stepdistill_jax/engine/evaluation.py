@@ -155,6 +155,8 @@ def teacher_forced_losses(
             if index == max_batches:
                 break
             metrics = trainer.eval_step(train_state.params, partitioner.global_batch(batch))
-            total = {key: total[key].merge(metric) for key, metric in metrics.items()} if total else dict(metrics)
+            total = (
+                {key: total[key].merge(metric) for key, metric in metrics.items()} if total else dict(metrics)
+            )
         rows.append({"step": int(train_state.step), "split": split, "task": name, **metric_values(total)})
     return rows

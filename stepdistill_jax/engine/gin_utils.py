@@ -12,7 +12,9 @@ import gin
 
 from stepdistill_jax.engine.run_folder import write_atomically
 
-_NO_PARAMETER = re.compile(r"Configurable '(?P<configurable>[^']+)' doesn't have a parameter named '(?P<parameter>[^']+)'")
+_NO_PARAMETER = re.compile(
+    r"Configurable '(?P<configurable>[^']+)' doesn't have a parameter named '(?P<parameter>[^']+)'"
+)
 _PLACE = re.compile(r"(?P<place>In (?:file|bindings string).*line \d+)")
 
 

@@ -64,7 +64,10 @@ def infer(
         converted = _converted(model, task, dataset_cfg, shard_id, num_shards, examples)
         outputs = infer_fn(converted.enumerate(), restored.state)
         vocabulary = task.output_features["targets"].vocabulary
-        lines = [_line(example, mode, output, vocabulary) for example, (_, output) in zip(examples, outputs, strict=True)]
+        lines = [
+            _line(example, mode, output, vocabulary)
+            for example, (_, output) in zip(examples, outputs, strict=True)
+        ]
         path = Path(output_dir) / f"{task.name}-{mode}.jsonl-{shard_id:05d}-of-{num_shards:05d}"
         if jax.process_index() == 0:
             write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -77,29 +80,36 @@ def infer(
 def _dataset(task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: int):
     lengths = None if cfg.task_feature_lengths is None else dict(cfg.task_feature_lengths)
     dataset = task.get_dataset(
-        sequence_length=lengths, split=cfg.split, shuffle=False, num_epochs=1, use_cached=cfg.use_cached, seed=cfg.seed
+        sequence_length=lengths,
+        split=cfg.split,
+        shuffle=False,
+        num_epochs=1,
+        use_cached=cfg.use_cached,
+        seed=cfg.seed,
     )
     return dataset.shard(num_shards, shard_id)
 
 
-def _examples(task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: int) -> Iterator[dict[str, Any]]:
+def _examples(
+    task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: int
+) -> Iterator[dict[str, Any]]:
     yield from _dataset(task, cfg, shard_id, num_shards).as_numpy_iterator()
 
 
-def _converted(model, task, cfg: DatasetConfig, shard_id: int, num_shards: int, examples: list[dict[str, Any]]):
+def _converted(
+    model, task, cfg: DatasetConfig, shard_id: int, num_shards: int, examples: list[dict[str, Any]]
+):
     if not examples:
         raise ValueError(f"{task.name}/{cfg.split}: no examples in shard {shard_id} of {num_shards}.")
     converter = model.FEATURE_CONVERTER_CLS(pack=False)
     longest = {name: max(len(example[name]) for example in examples) for name in converter.TASK_FEATURES}
-    return converter(_dataset(task, cfg, shard_id, num_shards), {**longest, **(cfg.task_feature_lengths or {})})
+    return converter(
+        _dataset(task, cfg, shard_id, num_shards), {**longest, **(cfg.task_feature_lengths or {})}
+    )
 
 
 def _line(example: dict[str, Any], mode: str, output: Any, vocabulary: seqio.Vocabulary) -> dict[str, Any]:
-    line = {
-        name: value.decode("utf-8")
-        for name, value in example.items()
-        if isinstance(value, bytes)
-    }
+    line = {name: value.decode("utf-8") for name, value in example.items() if isinstance(value, bytes)}
     if mode == "score":
         return {**line, "score": float(output)}
     tokens, aux = output if mode == "predict_with_aux" else (output, None)

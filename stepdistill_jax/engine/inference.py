@@ -31,7 +31,8 @@ def get_infer_fn(
     """
     layout = partitioner.get_data_layout(batch_size)
     rows = slice(
-        layout.shard_id * batch_size // layout.num_shards, (layout.shard_id + 1) * batch_size // layout.num_shards
+        layout.shard_id * batch_size // layout.num_shards,
+        (layout.shard_id + 1) * batch_size // layout.num_shards,
     )
     # Results come back whole on every host, so that each can compute the metrics.
     step = partitioner.partition(

@@ -13,7 +13,9 @@ def abstract_train_state(
     model: models.BaseModel, input_shapes: dict[str, tuple[int, ...]], input_types: dict[str, Any]
 ) -> FlaxOptimTrainState:
     """The state with a ShapeDtypeStruct in place of every array: nothing is computed or allocated."""
-    return jax.eval_shape(lambda rng: _initial_state(model, rng, input_shapes, input_types), jax.random.key(0))
+    return jax.eval_shape(
+        lambda rng: _initial_state(model, rng, input_shapes, input_types), jax.random.key(0)
+    )
 
 
 def initial_train_state(
@@ -34,7 +36,10 @@ def initial_train_state(
 
 
 def _initial_state(
-    model: models.BaseModel, rng: jax.Array, input_shapes: dict[str, tuple[int, ...]], input_types: dict[str, Any]
+    model: models.BaseModel,
+    rng: jax.Array,
+    input_shapes: dict[str, tuple[int, ...]],
+    input_types: dict[str, Any],
 ) -> FlaxOptimTrainState:
     return FlaxOptimTrainState.create(
         model.optimizer_def, model.get_initial_variables(rng, input_shapes, input_types)

@@ -15,13 +15,24 @@ ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """T5X's flags."""
     parser.add_argument(
-        "--gin_file", action="append", default=[], metavar="FILE", help="gin file; may be given again, later ones win"
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="gin file; may be given again, later ones win",
     )
     parser.add_argument(
-        "--gin_bindings", action="append", default=[], metavar="'NAME = VALUE'", help="one binding; also --gin.NAME=VALUE"
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'NAME = VALUE'",
+        help="one binding; also --gin.NAME=VALUE",
     )
     parser.add_argument(
-        "--gin_search_paths", default=".", metavar="DIRS", help="folders of gin files, separated by commas (default .)"
+        "--gin_search_paths",
+        default=".",
+        metavar="DIRS",
+        help="folders of gin files, separated by commas (default .)",
     )
     parser.add_argument(
         "--tfds_data_dir",

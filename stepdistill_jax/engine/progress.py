@@ -13,7 +13,9 @@ _SHOWN = {"loss": "loss", "label_loss": "label", "rationale_loss": "rationale", 
 class Progress:
     """Steps, losses, tokens per second, time left. Compiling and evaluating do not count towards the rate."""
 
-    def __init__(self, *, first_step: int, total_steps: int, period: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, first_step: int, total_steps: int, period: int, stream: TextIO | None = None
+    ) -> None:
         """Begins at `first_step`, the number of steps taken before.
 
         Args:
@@ -61,7 +63,9 @@ class Progress:
         if self._resumed_at is not None:
             self._steps += 1
             self._tokens += num_tokens
-        shown = [f"{label} {values[name]:.4g}" for name, label in _SHOWN.items() if values.get(name) is not None]
+        shown = [
+            f"{label} {values[name]:.4g}" for name, label in _SHOWN.items() if values.get(name) is not None
+        ]
         rates = self.rates()
         if self._steps:
             shown.append(f"{rates['tokens_per_second']:,.0f} tokens/s")

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,12 @@ class _Evaluation:
         eval_steps: int | None,
         log_dir: Path,
     ) -> None:
-        self._trainer, self._partitioner, self._axes, self._eval_steps = trainer, partitioner, axes, eval_steps
+        self._trainer, self._partitioner, self._axes, self._eval_steps = (
+            trainer,
+            partitioner,
+            axes,
+            eval_steps,
+        )
         self._split = train_eval_cfg.split if train_eval_cfg else None
         self._streams: dict[str, TrainStream] = {}
         if train_eval_cfg is not None:
@@ -204,7 +209,12 @@ class _Evaluation:
     def run(self, state: FlaxOptimTrainState) -> list[dict[str, Any]]:
         """Rows of metrics, one a task and kind of evaluation."""
         rows = teacher_forced_losses(
-            self._trainer, state, self._streams, self._partitioner, split=self._split, max_batches=self._eval_steps
+            self._trainer,
+            state,
+            self._streams,
+            self._partitioner,
+            split=self._split,
+            max_batches=self._eval_steps,
         )
         return rows + (self._inference.evaluate(state, self._axes) if self._inference else [])
 
@@ -329,7 +339,9 @@ class _Run:
             rates = self._progress.rates()
             self._timing.write({"step": pending.step, **rates})
             scalars = {name: value for name, value in values.items() if value is not None}
-            self._train_writer.write_scalars(pending.step, {**scalars, "tokens_per_second": rates["tokens_per_second"]})
+            self._train_writer.write_scalars(
+                pending.step, {**scalars, "tokens_per_second": rates["tokens_per_second"]}
+            )
 
     def log_evaluation(self, rows: list[dict[str, Any]]) -> None:
         if not self._writes:

@@ -79,7 +79,9 @@ class FlaxOptimTrainState:
     def as_logical_axes(self) -> "FlaxOptimTrainState":
         """This state with a tuple of logical axes in place of every array, None where it is not split."""
         axes = logical_axes_of(self.params_axes)
-        state = self.optimizer_def.state_logical_axes(optimizers.OptimizerState(self.step, self.param_states), axes)
+        state = self.optimizer_def.state_logical_axes(
+            optimizers.OptimizerState(self.step, self.param_states), axes
+        )
         return self.replace(step=None, params=axes, param_states=state.param_states)
 
 
@@ -88,4 +90,3 @@ def logical_axes_of(params_axes: PyTree) -> PyTree:
     if isinstance(params_axes, flax_partitioning.AxisMetadata):
         return tuple(params_axes.names)
     return {key.removesuffix("_axes"): logical_axes_of(value) for key, value in params_axes.items()}
-

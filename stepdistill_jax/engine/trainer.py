@@ -57,7 +57,8 @@ def accumulate_gradients(
     (grads, metrics), _ = jax.lax.scan(add_part, totals, (rest, jnp.arange(1, num_microbatches)))
     # The parts were one step: a mean over steps counts them once.
     return grads, {
-        name: metric.replace(steps=1) if hasattr(metric, "steps") else metric for name, metric in metrics.items()
+        name: metric.replace(steps=1) if hasattr(metric, "steps") else metric
+        for name, metric in metrics.items()
     }
 
 
