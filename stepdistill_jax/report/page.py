@@ -13,6 +13,7 @@ import stepdistill_jax
 from stepdistill_jax.report.figures import Figure, draw_figures
 from stepdistill_jax.report.run_folder import Prediction, Run, read_runs
 from stepdistill_jax.report.tables import (
+    ABSENT,
     COLUMNS,
     Row,
     cells,
@@ -89,6 +90,7 @@ def write_report(
         title=_title(found),
         summary=_summary(found),
         columns=COLUMNS,
+        absent=ABSENT,
         table=[cells(row) for row in rows],
         sentences=sentences,
         notes=notes,
