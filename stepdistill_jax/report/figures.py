@@ -90,7 +90,10 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
         if lines:
             figures.append(_draw_curve(curve, lines, runs, colours, folder=folder, dataset=dataset))
     if any(row.test for row in rows):
-        figures.append(_draw_test([row for row in rows if row.test], colours, folder=folder, dataset=dataset))
+        tested = [row for row in rows if row.test]
+        figures.append(
+            _draw_test(tested, [run.name for run in runs], colours, folder=folder, dataset=dataset)
+        )
     return figures
 
 
@@ -153,13 +156,17 @@ def _draw_curve(
     return _save(f"{dataset}-{curve.name}", curve.title, draw, described, counts, folder=folder)
 
 
-def _draw_test(rows: Sequence[Row], colours: dict[str, str], *, folder: Path, dataset: str) -> Figure:
+def _draw_test(
+    rows: Sequence[Row], run_names: Sequence[str], colours: dict[str, str], *, folder: Path, dataset: str
+) -> Figure:
+    # The marker of a run is that of its curves; teachers take the ones that follow.
+    names = [*run_names, *(row.name for row in rows if row.name not in run_names)]
     errors = [accuracy_standard_error(row.test.num_correct, row.test.num_examples) for row in rows]
 
     def draw(axes: Any) -> None:
         for i, (row, error) in enumerate(zip(rows, errors, strict=True)):
             axes.errorbar(
-                row.test.percent, -i, xerr=error, fmt=MARKERS[i % len(MARKERS)], color=colours[row.method],
+                row.test.percent, -i, xerr=error, fmt=MARKERS[names.index(row.name) % len(MARKERS)], color=colours[row.method],
                 markersize=7, elinewidth=1.6, capsize=4,
             )  # fmt: skip
             axes.annotate(
@@ -234,7 +241,11 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
     ]
     left, right = handles[: len(shown)], handles[len(shown) :]
     style = {"fontsize": 8, "frameon": False, "handlelength": 3.2, "borderaxespad": 0.0}
-    axes.add_artist(axes.legend(handles=left, loc="upper left", bbox_to_anchor=(-0.02, -0.17), **style))
+    names = axes.legend(handles=left, loc="upper left", bbox_to_anchor=(-0.02, -0.17), **style)
+    axes.add_artist(names)
+    names.set_clip_on(
+        False
+    )  # a second artist is clipped to the axes otherwise, and left out of the saved box
     axes.legend(handles=right, loc="upper right", bbox_to_anchor=(1.0, -0.17), **style)
 
 
