@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import Any
 
 PREDICTIONS_NAME = re.compile(r"(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl")
+# How tasks and mixtures are named, the longest ending first: what was trained on says the method.
+METHOD_OF_ENDING = {
+    "_step_by_step_teacher_label": "step_by_step_teacher_label",
+    "_step_by_step": "step_by_step",
+    "_teacher_label": "distillation",
+    "_rationale": "rationale",
+    "_label": "fine_tuning",
+}
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,9 @@ def read_run(folder: Path, *, name: str) -> Run:
             f"{folder / 'metrics.jsonl'}: no complete line yet; wait for the first log line of the run"
         )
     settings = _read_settings(folder, notes)
-    task = str(settings.get("mixture_or_task_name") or next((r["task"] for r in rows if r.get("task")), ""))
+    dataset, method = _dataset_and_method(str(settings.get("mixture_or_task_name") or ""))
+    if dataset == "unknown":  # an evaluated task still tells the dataset, but not what the run was trained on
+        dataset, _ = _dataset_and_method(next((row["task"] for row in rows if row.get("task")), ""))
     evaluation_rows = [*rows, *_read_evaluations(folder, notes)]
     prediction_files = _find_predictions(folder)
     notes += [f"{row['split']} loss is not finite at step {row['step']}" for row in rows if _is_broken(row)][
@@ -183,8 +193,8 @@ def read_run(folder: Path, *, name: str) -> Run:
     return Run(
         name=name,
         folder=folder,
-        method=str(settings.get("method") or "unknown"),
-        dataset=str(settings.get("dataset") or task.partition("_")[0] or "unknown"),
+        method=str(settings.get("method") or method),
+        dataset=str(settings.get("dataset") or dataset),
         settings=settings,
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         metrics=tuple(sorted(rows, key=lambda row: row["step"])),
@@ -299,6 +309,14 @@ def _find_predictions(folder: Path) -> list[PredictionFile]:
         if match := PREDICTIONS_NAME.fullmatch(path.name):
             files.append(PredictionFile(path, match["task"], match["split"], int(match["step"])))
     return files
+
+
+def _dataset_and_method(task: str) -> tuple[str, str]:
+    """('cqa', 'step_by_step') for 'cqa_step_by_step'; a name of another kind is its own dataset, by unknown method."""
+    for ending, method in METHOD_OF_ENDING.items():
+        if task.endswith(ending):
+            return task.removesuffix(ending), method
+    return task or "unknown", "unknown"
 
 
 def _is_broken(row: dict[str, Any]) -> bool:

@@ -134,3 +134,22 @@ def test_the_gold_label_task_is_followed_where_several_report(run_folder):
 def test_runs_of_equal_names_are_told_apart_and_repeats_count_once(run_folder, tmp_path):
     one, two = run_folder("x/run"), run_folder("y/run")
     assert [run.name for run in read_runs([one, two, one])] == ["x/run", "y/run"]
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "method"),
+    [
+        ("cqa_label", "cqa", "fine_tuning"),
+        ("cqa_teacher_label", "cqa", "distillation"),
+        ("my_set_step_by_step", "my_set", "step_by_step"),
+        ("cqa_step_by_step_teacher_label", "cqa", "step_by_step_teacher_label"),
+        ("other", "other", "unknown"),
+    ],
+)
+def test_method_and_dataset_are_read_from_the_task_where_run_json_does_not_say(
+    run_folder, task, dataset, method
+):
+    folder = run_folder("a")
+    (folder / "run.json").write_text(json.dumps({"mixture_or_task_name": task}))
+    run = read_run(folder, name="a")
+    assert (run.dataset, run.method) == (dataset, method)
