@@ -95,8 +95,8 @@ class Dataset:
 
     name: str
     to_example: Callable[[Mapping[str, Any]], Fields]
-    files: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    home: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, str | Sequence[str]] = dataclasses.field(default_factory=dict)
+    home: Mapping[str, str | Sequence[str]] = dataclasses.field(default_factory=dict)
     rows: Callable[[str], Sequence[Mapping[str, Any]]] | None = None
     cut_all: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]] | None = None
     split_rows: Callable[[Mapping[str, Sequence[Any]]], Mapping[str, Sequence[Any]]] | None = None

@@ -70,9 +70,13 @@ def read_source(dataset: Dataset, *, from_folder: Path | None, cache: Path) -> S
     if not dataset.home:
         raise ValueError(f"{dataset.name} has no public home; give its files by --from FOLDER.")
     downloads = {
-        split: [(download(url, cache), _name(url)) for url in urls] for split, urls in dataset.home.items()
+        split: [(download(url, cache), _name(url)) for url in _listed(urls)] for split, urls in dataset.home.items()
     }
     return _read(dataset.homepage or "its public home", downloads)
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _find(folder: Path, name: str) -> Path:
