@@ -17,12 +17,19 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
     def __init__(self) -> None:
         super().__init__("", extra_ids=T5_EXTRA_IDS)
 
-    @property
-    def sentencepiece_model_file(self) -> str:
-        return find_t5_vocabulary()
+    def _model_context(self):
+        # SeqIO calls this before it first needs the file.
+        self._sentencepiece_model_file = find_t5_vocabulary()
+        return super()._model_context()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, T5Vocabulary) or super().__eq__(other)
+        if isinstance(other, T5Vocabulary):
+            return True
+        return (
+            isinstance(other, seqio.SentencePieceVocabulary)
+            and other.extra_ids == self.extra_ids
+            and other.sp_model == self.sp_model
+        )
 
     __hash__ = object.__hash__
 

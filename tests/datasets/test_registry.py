@@ -6,66 +6,66 @@ import sys
 import pytest
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import registry
-
-
-@pytest.fixture
-def known(monkeypatch):
-    """A registry of two made-up datasets."""
-    monkeypatch.setattr(registry, "_DATASETS", {})
-    for name, metric in (("riddles", "text"), ("sums", "equation")):
-        datasets.register(
-            datasets.Dataset(name=name, to_example=to_example, files={"train": "train.jsonl"}, metric=metric)
-        )
 
 
 def to_example(row):
     return datasets.Fields(row["q"], row["a"])
 
 
-def test_error_names_the_nearest_dataset(known):
-    assert datasets.names() == ("riddles", "sums")
+def test_error_names_the_nearest_dataset(register_dataset):
+    register_dataset(name="riddles")
+    assert "riddles" in datasets.names()
     with pytest.raises(ValueError, match="No dataset 'ridles'; nearest 'riddles'"):
         datasets.get("ridles")
 
 
-def test_an_empty_registry_says_what_to_import(monkeypatch):
-    monkeypatch.setattr(registry, "_DATASETS", {})
-    with pytest.raises(ValueError, match="none is registered: import tasks first"):
-        datasets.get("svamp")
+def test_the_same_name_twice_is_refused(register_dataset):
+    register_dataset(name="riddles")
+    with pytest.raises(ValueError, match="'riddles' is registered already"):
+        register_dataset(name="riddles")
 
 
-def test_text_labels_match_exactly_but_for_outer_space(known):
-    assert datasets.labels_match("riddles", " a shadow\n", "a shadow")
-    assert not datasets.labels_match("riddles", "A shadow", "a shadow")
-    assert not datasets.labels_match("riddles", "", "")
-    assert not datasets.labels_match("riddles", None, "a shadow")
+def test_text_labels_match_exactly_but_for_outer_space(register_dataset):
+    riddles = register_dataset()
+    assert datasets.labels_match(riddles, " a shadow\n", "a shadow")
+    assert not datasets.labels_match(riddles, "A shadow", "a shadow")
+    assert not datasets.labels_match(riddles, None, "a shadow")
 
 
-def test_equation_labels_match_by_value(known):
-    assert datasets.labels_match("sums", "3 + 4", "( 14.0 / 2.0 )")
-    assert not datasets.labels_match("sums", "(1, 2)", "( 1.0 + 2.0 )")
-    assert not datasets.labels_match("sums", "__import__('os')", "3")
-    assert datasets.labels_match("sums", "6:7", "6:7")
+def test_equation_labels_match_by_value(register_dataset):
+    sums = register_dataset(name="sums", metric="equation")
+    assert datasets.labels_match(sums, "3 + 4", "( 14.0 / 2.0 )")
+    for wrong in ("(1, 2)", "__import__('os')", "2**99**99", "[" * 10_000_000, "", "seven"):
+        assert not datasets.labels_match(sums, wrong, "( 14.0 / 2.0 )")
+    assert datasets.labels_match(sums, "6:7", "6:7")
+
+
+def test_an_empty_answer_is_never_right(register_dataset):
+    assert not datasets.labels_match(register_dataset(), "", "")
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"name": "My Data"}, "must be a-z"),
-        ({"metric": "f1"}, "metric 'f1'"),
-        ({"files": {"dev": "dev.jsonl"}}, r"splits \['dev'\]"),
+        ({"name": "My Data"}, "use lower-case letters, digits and _"),
+        ({"metric": "f1"}, "metric='f1'; use 'text' or 'equation'"),
         ({"files": {}}, "give files="),
-        ({"vocabulary": "bert"}, "vocabulary 'bert'"),
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_dataset_is_made(wrong, message):
-    right = {"name": "riddles", "to_example": to_example, "files": {"train": "train.jsonl"}}
+    right = {"name": "riddles", "to_example": to_example, "files": {"train": ["train.jsonl"]}}
     with pytest.raises(ValueError, match=message):
         datasets.Dataset(**{**right, **wrong})
 
 
+def test_a_split_that_does_not_exist_is_refused_when_the_dataset_is_made():
+    with pytest.raises(ValueError, match="dev"):
+        datasets.Dataset(name="riddles", to_example=to_example, files={"dev": ["dev.jsonl"]})
+
+
 def test_data_dir_prefers_what_is_given_then_the_environment(monkeypatch, tmp_path):
+    import seqio  # noqa: F401 (data_dir asks it once it is loaded)
+
     monkeypatch.delenv("STEPDISTILL_DATA_DIR", raising=False)
     assert str(datasets.data_dir()) == "data"
     monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(tmp_path / "env"))
