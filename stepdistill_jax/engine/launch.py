@@ -4,46 +4,14 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.gin_flags import add_flags
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
 ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """T5X's flags."""
-    parser.add_argument(
-        "--gin_file",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="gin file; may be given again, later ones win",
-    )
-    parser.add_argument(
-        "--gin_bindings",
-        action="append",
-        default=[],
-        metavar="'NAME = VALUE'",
-        help="one binding; also --gin.NAME=VALUE",
-    )
-    parser.add_argument(
-        "--gin_search_paths",
-        default=".",
-        metavar="DIRS",
-        help="folders of gin files, separated by commas (default .)",
-    )
-    parser.add_argument(
-        "--tfds_data_dir",
-        "--data_dir",
-        default=None,
-        metavar="DIR",
-        help="prepared data (default $STEPDISTILL_DATA_DIR, else ./data)",
-    )
-    parser.add_argument("--dry_run", action="store_true", help="read and print the configuration, then stop")
-    for flag in ("--logtostderr", "--alsologtostderr"):
-        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
 
 
 def run_script(script: str, args: argparse.Namespace) -> object:
@@ -52,27 +20,65 @@ def run_script(script: str, args: argparse.Namespace) -> object:
     Raises:
       ValueError: one line, for a configuration that cannot be read or run.
     """
-    alias.install()
-    if args.tfds_data_dir is not None:
-        os.environ["STEPDISTILL_DATA_DIR"] = args.tfds_data_dir
-    import gin
-    import seqio
-
-    from stepdistill_jax.engine import gin_utils
-
-    if args.tfds_data_dir is not None:
-        seqio.set_tfds_data_dir_override(args.tfds_data_dir)
-    register_entry_points()
-    gin_utils.parse_gin_flags(
-        [*args.gin_search_paths.split(","), *gin_utils.default_search_paths()],
+    read_config(
         args.gin_file,
         args.gin_bindings,
+        gin_search_paths=args.gin_search_paths.split(","),
+        data_dir=args.tfds_data_dir,
     )
+    import gin
+
     if args.dry_run:
         print(gin.config_str())
         return None
-    name = ENTRY_POINTS[script]
-    return gin.get_configurable(getattr(sys.modules["__main__"], name))()
+    return _entry_point(script)()
+
+
+def call(
+    script: str,
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
+    read_config(gin_files, gin_bindings, data_dir=data_dir)
+    return _entry_point(script)()
+
+
+def read_config(
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    *,
+    gin_search_paths: Sequence[str] = (".",),
+    data_dir: str | os.PathLike[str] | None = None,
+) -> None:
+    """Makes `t5x` mean the engine, and reads a configuration in place of any that was read before.
+
+    Raises:
+      ValueError: one line that says what is wrong, and where.
+    """
+    alias.install()
+    if data_dir is not None:
+        os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
+    import gin
+    import seqio
+
+    from stepdistill_jax import datasets
+    from stepdistill_jax.engine import gin_utils
+
+    if data_dir is not None:
+        seqio.set_tfds_data_dir_override(str(data_dir))
+    datasets.load_tasks()
+    register_entry_points()
+    gin.clear_config()
+    gin_utils.parse_gin_flags([*gin_search_paths, *gin_utils.default_search_paths()], gin_files, gin_bindings)
+
+
+def _entry_point(script: str) -> Callable[[], Any]:
+    import gin
+
+    return gin.get_configurable(getattr(sys.modules["__main__"], ENTRY_POINTS[script]))
 
 
 def register_entry_points() -> None:

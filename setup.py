@@ -1,0 +1,58 @@
+"""Packaging: the library, the task files and the gin files, and the command `stepdistill`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "stepdistill_jax" / "__init__.py").read_text())[1]
+
+setup(
+    name="stepdistill-jax",
+    version=VERSION,
+    description="Distilling step-by-step: small T5 students of large language models, in JAX",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["stepdistill_jax", "stepdistill_jax.*", "tasks"]),
+        "stepdistill_jax.gin",
+        "stepdistill_jax.gin.models",
+    ],
+    package_dir={"stepdistill_jax.gin": "gin", "stepdistill_jax.gin.models": "gin/models"},
+    package_data={
+        "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
+        "stepdistill_jax.report": ["templates/*"],
+        "stepdistill_jax.gin": ["*.gin"],
+        "stepdistill_jax.gin.models": ["*.gin"],
+    },
+    entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "clu>=0.0.12",
+        "flax>=0.12",
+        "gin-config>=0.5",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11",
+        "pooch[progress]>=1.8",
+        "sentencepiece>=0.2",
+        "seqio>=0.0.20",
+        "tensorboard>=2.18",
+        "tensorflow>=2.18",
+        "tensorflow-datasets>=4.9.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # Accelerators: JAX's own extras.
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "dev": ["beartype>=0.18", "pytest>=8.0", "ruff>=0.9"],
+    },
+)

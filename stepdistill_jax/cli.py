@@ -1,0 +1,302 @@
+"""The command `stepdistill`: one subcommand a stage. Each imports what it needs when it runs, so that --help is quick."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stepdistill_jax import __version__
+
+Command = Callable[[argparse.Namespace], int | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
+    parser = _parser()
+    args = parser.parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
+    try:
+        return args.command(args) or 0
+    except (ValueError, FileNotFoundError, FloatingPointError, PermissionError) as error:
+        if os.environ.get("STEPDISTILL_DEBUG"):
+            raise
+        message = " ".join(str(error).split("\n  In call to configurable")[0].split())
+        print(f"stepdistill: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stepdistill: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def _rewrite(argv: Sequence[str]) -> list[str]:
+    """`--gin.NAME=VALUE`, which argparse does not know, to `--gin_bindings=NAME = VALUE`."""
+    rewritten = []
+    for arg in argv:
+        name, equals, value = arg.removeprefix("--gin.").partition("=")
+        is_binding = arg.startswith("--gin.") and equals
+        rewritten.append(f"--gin_bindings={name} = {value}" if is_binding else arg)
+    return rewritten
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stepdistill",
+        description="Distilling step-by-step: small T5 students of large language models.",
+        epilog="Settings by environment: STEPDISTILL_DATA_DIR (prepared data, default ./data), STEPDISTILL_TEACHER, "
+        "STEPDISTILL_VOCABULARY, STEPDISTILL_PREFIXES (paper or code), STEPDISTILL_TASKS (modules with datasets of your "
+        "own), STEPDISTILL_DEBUG=1 (whole tracebacks).",
+    )
+    parser.add_argument("--version", action="version", version=f"stepdistill {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        _add_prepare,
+        _add_teach,
+        _add_train,
+        _add_eval,
+        _add_infer,
+        _add_predict,
+        _add_report,
+        _add_demo,
+    ):
+        add(commands)
+    return parser
+
+
+def _add(commands, name: str, run: Command, help_text: str, examples: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help_text,
+        description=help_text[0].upper() + help_text[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data_dir", type=Path, metavar="DIR", help="prepared data (default ./data)")
+
+
+def _add_prepare(commands) -> None:
+    parser = _add(
+        commands,
+        "prepare",
+        _prepare,
+        "turn a dataset's published files into examples, split as in the paper",
+        "  stepdistill prepare svamp\n  stepdistill prepare cqa --from ../shared/data\n  stepdistill prepare t5_vocabulary",
+    )
+    parser.add_argument("name", metavar="NAME", help="a dataset of tasks/, or t5_vocabulary")
+    parser.add_argument(
+        "--from", dest="from_folder", type=Path, metavar="FOLDER", help="read files here, do not download"
+    )
+    _add_data_dir(parser)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from stepdistill_jax import datasets
+
+    datasets.load_tasks()
+    manifest = datasets.prepare(args.name, from_folder=args.from_folder, data_dir=args.data_dir)
+    unchanged = " (nothing changed)" if manifest.get("unchanged") else ""
+    if "vocabulary" in manifest:
+        print(f"{manifest['vocabulary']}{unchanged}")
+        return
+    counts = " / ".join(f"{count:,} {split}" for split, count in manifest["counts"].items())
+    print(f"{args.name}: {counts} examples from {manifest['source']}{unchanged}")
+    for note in manifest["notes"]:
+        print(f"  note: {note}")
+    print(f"  licence: {manifest['licence']}")
+
+
+def _add_teach(commands) -> None:
+    parser = _add(
+        commands,
+        "teach",
+        _teach,
+        "write a teacher's rationales and labels for a prepared dataset as TFRecords",
+        "  stepdistill teach wordproblems --teacher worked\n"
+        "  stepdistill teach svamp --teacher recorded --from ../shared/data --score",
+    )
+    parser.add_argument("name", metavar="NAME", help="a prepared dataset")
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        metavar="TEACHER",
+        help="'recorded' (with --from) or 'worked' (the dataset's own solutions)",
+    )
+    parser.add_argument(
+        "--from", dest="from_folder", type=Path, metavar="FOLDER", help="recorded raw completions"
+    )
+    parser.add_argument(
+        "--teacher_name", metavar="NAME", help="folder of the recorded teacher (default the dataset's)"
+    )
+    parser.add_argument(
+        "--score", action="store_true", help="print the teacher's few-shot accuracy on each split"
+    )
+    _add_data_dir(parser)
+
+
+def _teach(args: argparse.Namespace) -> None:
+    from stepdistill_jax import datasets, teacher
+
+    datasets.load_tasks()
+    teacher.teach(
+        args.name,
+        teacher=args.teacher,
+        from_folder=args.from_folder,
+        teacher_name=args.teacher_name,
+        data_dir=args.data_dir,
+        score=args.score,
+    )
+
+
+def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
+    from stepdistill_jax.engine.gin_flags import add_flags
+
+    add_flags(parser)
+
+
+def _add_train(commands) -> None:
+    parser = _add(
+        commands,
+        "train",
+        lambda args: _run_script("train", args),
+        "train a student, as python t5x/train.py does",
+        "  stepdistill train --gin_file=gin/dsbs_t5_tiny.gin --gin.MODEL_DIR=\"'runs/tiny'\"",
+    )
+    _add_gin_flags(parser)
+
+
+def _run_script(script: str, args: argparse.Namespace) -> None:
+    from stepdistill_jax.engine import launch
+
+    launch.run_script(script, args)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder (MODEL_DIR)")
+    parser.add_argument("--split", default="test", help="train, validation or test (default test)")
+    parser.add_argument("--step", type=int, help="checkpoint to use (default the newest)")
+    parser.add_argument("--task", metavar="NAME", help="task or mixture (default the run's)")
+    _add_data_dir(parser)
+
+
+def _add_eval(commands) -> None:
+    parser = _add(
+        commands,
+        "eval",
+        _eval,
+        "score a run's checkpoint through SeqIO; writes RUN/<split>_eval",
+        "  stepdistill eval runs/tiny\n  stepdistill eval runs/tiny --split validation --step 500",
+    )
+    _add_run_flags(parser)
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from stepdistill_jax import runs
+
+    runs.evaluate(args.run, split=args.split, step=args.step, task=args.task, data_dir=args.data_dir)
+
+
+def _add_infer(commands) -> None:
+    parser = _add(
+        commands,
+        "infer",
+        _infer,
+        "write a run's predictions or scores for every example of a split as JSON lines",
+        "  stepdistill infer runs/tiny\n  stepdistill infer runs/tiny --task wordproblems_rationale --mode score",
+    )
+    _add_run_flags(parser)
+    parser.add_argument("--mode", default="predict", choices=["predict", "score", "predict_with_aux"])
+
+
+def _infer(args: argparse.Namespace) -> None:
+    from stepdistill_jax import runs
+
+    for file in runs.infer(
+        args.run, split=args.split, step=args.step, task=args.task, mode=args.mode, data_dir=args.data_dir
+    ):
+        print(file)
+
+
+def _add_predict(commands) -> None:
+    parser = _add(
+        commands,
+        "predict",
+        _predict,
+        "answer questions given as text, one answer a line",
+        '  stepdistill predict runs/tiny "Mia has 12 apples and buys 5 more. How many apples does she have?"\n'
+        "  cat questions.txt | stepdistill predict runs/tiny --rationale",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder (MODEL_DIR)")
+    parser.add_argument(
+        "text", nargs="*", metavar="TEXT", help="questions (default: lines of standard input)"
+    )
+    parser.add_argument(
+        "--rationale", action="store_true", help="print the student's rationale instead of its label"
+    )
+    parser.add_argument("--step", type=int, help="checkpoint to use (default the newest)")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from stepdistill_jax import runs
+
+    texts = args.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    for answer in runs.predict(args.run, texts, rationale=args.rationale, step=args.step):
+        print(answer)
+
+
+def _add_report(commands) -> None:
+    parser = _add(
+        commands,
+        "report",
+        _report,
+        "draw runs into one page that opens offline, with tables and figures",
+        "  stepdistill report runs/fine_tuning runs/step_by_step --output report",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default RUN/report, or ./report-… for several"
+    )
+    parser.add_argument(
+        "--teacher",
+        dest="teachers",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="rationales to list beside",
+    )
+
+
+def _report(args: argparse.Namespace) -> None:
+    from stepdistill_jax.report import write_report
+
+    print(write_report(args.runs, args.output, teachers=args.teachers))
+
+
+def _add_demo(commands) -> None:
+    parser = _add(
+        commands,
+        "demo",
+        _demo,
+        "distil the embedded word problems end to end: two students, their accuracy, a report",
+        "  stepdistill demo\n  stepdistill demo --steps 100        # a quick look; too short to learn",
+    )
+    parser.add_argument(
+        "--steps", type=int, help="training steps of each student (default: as gin/dsbs_t5_tiny.gin says)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), metavar="DIR", help="default runs/demo"
+    )
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from stepdistill_jax import demo
+
+    demo.run(args.output, steps=args.steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Vocabularies are named before their files are there, and equal by what they are."""
+
+import copy
+
+import pytest
+import seqio
+
+from stepdistill_jax import datasets
+
+
+def test_the_t5_vocabulary_can_be_named_and_compared_before_it_is_there(data_folder):
+    assert datasets.vocabulary() == datasets.vocabulary()
+    assert datasets.vocabulary() == copy.deepcopy(datasets.vocabulary())  # gin copies what it binds
+    assert datasets.vocabulary() != datasets.embedded_vocabulary()
+    assert not data_folder.exists()
+
+
+def test_using_a_vocabulary_that_is_not_there_says_how_to_get_it(data_folder):
+    with pytest.raises(FileNotFoundError, match="run `stepdistill prepare t5_vocabulary`"):
+        copy.deepcopy(datasets.vocabulary()).encode("hello")
+
+
+def test_the_t5_vocabulary_gives_t5_ids(shared, data_folder):
+    datasets.prepare("t5_vocabulary", from_folder=shared / "data" / "vocab")
+    vocabulary = copy.deepcopy(datasets.vocabulary())
+    assert (vocabulary.vocab_size, vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id) == (
+        32_100,
+        0,
+        1,
+        2,
+    )
+    # The ids that Hugging Face's documentation of T5 shows for this sentence.
+    assert vocabulary.encode("The house is wonderful.") == [37, 629, 19, 1627, 5]
+    assert vocabulary.decode([37, 629, 19, 1627, 5]) == "The house is wonderful."
+    assert vocabulary.encode_tf("The house is wonderful.").numpy().tolist() == [37, 629, 19, 1627, 5]
+    assert vocabulary.encode("<extra_id_0>") == [32_099]
+    assert vocabulary.decode(vocabulary.encode("( 10.0 - ( 6.0 + 3.0 ) )")) == "( 10.0 - ( 6.0 + 3.0 ) )"
+
+
+def test_the_t5_vocabulary_is_the_one_that_seqio_makes_of_the_file(shared, data_folder, monkeypatch):
+    path = str(shared / "data" / "vocab" / "t5_spiece.model")
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", path)
+    plain = seqio.SentencePieceVocabulary(path, extra_ids=100)
+    text = "premise: Größe 3½ hypothesis: it's <extra_id_1> ok"
+    assert copy.deepcopy(datasets.vocabulary()).encode(text) == plain.encode(text)
+
+
+def test_the_embedded_vocabulary_keeps_equations_whole():
+    vocabulary = datasets.embedded_vocabulary()
+    assert (vocabulary.vocab_size, vocabulary.pad_id, vocabulary.eos_id) == (1024, 0, 1)
+    for text in ("( 12 + 5 ) - 3", "Mia has 12 apples."):
+        assert vocabulary.decode(vocabulary.encode(text)) == text
