@@ -25,6 +25,8 @@ from stepdistill_jax.datasets.equations import evaluate, values_match
         ("1,234 + 1,000,000", 1001234),
         ("50% * 8", 4),
         (" 7 ", 7),
+        ("(4 + 5 and 2 * 3)", 6),
+        ("0 and 5", 0),
     ],
 )
 def test_an_equation_has_its_exact_value(text, value):
@@ -55,6 +57,9 @@ def test_an_equation_has_its_exact_value(text, value):
         "1e999",
         "x + 1",
         "12,34",
+        "3 and",
+        "and 3",
+        "3 andy 4",
         "٣ + ٤",
         "__import__('os').system('true')",
         "[" * 50,

@@ -7,6 +7,7 @@ from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io, seqio_tasks
+from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 TASKS = {"riddles_label", "riddles_teacher_label", "riddles_rationale"}
 MIXTURES = {"riddles_step_by_step", "riddles_step_by_step_teacher_label"}
@@ -172,7 +173,7 @@ def test_label_tasks_are_scored_against_the_gold_label_and_rationales_are_not(ri
 def test_seqio_evaluator_scores_a_student_that_knows_the_answers(riddles):
     evaluator = seqio.Evaluator(
         "riddles_label",
-        feature_converter=seqio.EncDecFeatureConverter(pack=False),
+        feature_converter=StepByStepFeatureConverter(pack=False),
         eval_split="test",
         sequence_length={"inputs": 64, "targets": 16, "task_ids": 16},
     )
@@ -232,6 +233,6 @@ def test_the_teacher_is_the_named_one_else_the_default_else_the_only_one(
     assert seqio_tasks.rationales_folder(datasets.get("riddles")).name == "pythia"
     monkeypatch.setenv("STEPDISTILL_TEACHER", "delphi")
     with pytest.raises(
-        FileNotFoundError, match="No rationales of delphi in .*run: stepdistill teach riddles"
+        FileNotFoundError, match=r"No rationales of delphi in .*run: stepdistill teach riddles"
     ):
         read("riddles_rationale")
