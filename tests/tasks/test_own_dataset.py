@@ -64,9 +64,3 @@ def test_a_task_file_outside_the_package_is_prepared_and_read(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == ["[label] France: Lyon, Paris?", "Paris", 2]
-
-
-def test_our_own_task_files_stay_small():
-    root = Path(importlib.util.find_spec("tasks").origin).parent
-    for path in root.glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 45, path.name
