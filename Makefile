@@ -43,7 +43,7 @@ requirements-%.lock:
 	@echo "No lock for Python $*: installing the newest packages that setup.py allows."
 	@$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check setuptools wheel ".[dev]"
-	$(RUN) -m pip freeze --exclude stepdistill-jax > $@
+	$(RUN) -m pip freeze --all --exclude pip --exclude stepdistill-jax > $@
 
 # Resolves setup.py anew for this Python.
 lock:
