@@ -3,7 +3,9 @@
 from stepdistill_jax import datasets
 
 LABELS = ("entailment", "neutral", "contradiction")
-_HOME = "https://dl.fbaipublicfiles.com/anli/anli_v1.0.zip#anli_v1.0/R1/"
+# Version 0.1, which TFDS reads too, with the checksum of its builder.
+_ZIP = "https://dl.fbaipublicfiles.com/anli/anli_v0.1.zip"
+_HOME = f"{_ZIP}#anli_v0.1/R1/"
 
 
 def to_example(row):
@@ -31,6 +33,8 @@ datasets.register(
             "validation": [f"{_HOME}dev.jsonl"],
             "test": [f"{_HOME}test.jsonl"],
         },
+        full_files={"train": "anli/anli1_train.json"},
+        home_sha256={_ZIP: "16ac929a7e90ecf9093deaec89cc81fe86a379265a5320a150028efe50c5cde8"},
         completion=datasets.CompletionFormat("So the answer is", "Premise:", r"^\s*(.*?).$"),
         expected_counts={"train": 16_946, "validation": 1_000, "test": 1_000},
         licence="CC BY-NC 4.0",

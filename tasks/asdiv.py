@@ -6,7 +6,7 @@ from stepdistill_jax import datasets
 def to_example(row):
     body = row["body"] if "body" in row else row["Body"]
     question, answer = row.get("question") or row["Question"], row.get("answer") or row["Answer"]
-    return datasets.Fields(f"{body}\n{question}", answer.split(" (")[0])  # '9 (apples)'
+    return datasets.Fields(f"{body.strip()}\n{question.strip()}", answer.split(" (")[0])  # '9 (apples)'
 
 
 datasets.register(

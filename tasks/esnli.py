@@ -29,6 +29,13 @@ datasets.register(
             "validation": [f"{_HOME}esnli_dev.csv"],
             "test": [f"{_HOME}esnli_test.csv"],
         },
+        full_files={"train": "esnli/esnli_train.json"},
+        home_sha256={  # as tensorflow_datasets/url_checksums/esnli.txt has them
+            f"{_HOME}esnli_train_1.csv": "7311c7bc16ad9f6a9adcd116a62ef991e1803dc0d71e253ce66b975c2aba8ee5",
+            f"{_HOME}esnli_train_2.csv": "c8827fa2ba1ef5891f077d6fafbfc2fdb6cab1271968b74257e08d3b2b3cbacc",
+            f"{_HOME}esnli_dev.csv": "d7a656d196eea18fd827d6f5486b00f5d4cf469dbf13a252cc211495a186bcb4",
+            f"{_HOME}esnli_test.csv": "9269aa8075dbfed0fa8a5012eb2ac9c18a92be139671f05df897f69092592927",
+        },
         completion=datasets.CompletionFormat("Answer:", "Premise", r"^ (.*?)\s*$"),
         expected_counts={"train": 549_367, "validation": 9_842, "test": 9_824},
         licence="e-SNLI: MIT-style; the SNLI text: CC BY-SA 4.0",

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,10 @@ def prepare(
     }
     earlier = record_io.read_manifest(target)
     if earlier is not None and {key: earlier.get(key) for key in manifest} == manifest:
-        return {**record_io.verify(target), "unchanged": True}
+        try:
+            return {**record_io.verify(target), "unchanged": True}
+        except ValueError as error:
+            print(f"{error} Doing so.", file=sys.stderr)
     return record_io.write_records(
         target,
         name=name,

@@ -82,6 +82,9 @@ class Dataset:
         an object a line), .jsonl, .csv, .xml (rows are the elements `Problem`).
       home: split -> public URLs of such files, in order; 'URL#member' names a file of a zip archive. The split 'all' is
         cut by `cut_all`.
+      full_files: split -> file that is read in the place of `files` where the folder has it: `files` may be a part of it.
+      home_joins: split -> URL of rows that are merged, by 'id', into the rows of `home`, whose order stays.
+      home_sha256: URL (without '#member') -> checksum of the download; others are not checked.
       rows: split -> rows, for a dataset that is made rather than read.
       cut_all: cuts the rows of a file that holds them 'all' into the published splits; rows are then numbered anew.
       split_rows: the published splits' rows to the paper's; None where they are the same.
@@ -97,6 +100,9 @@ class Dataset:
     to_example: Callable[[Mapping[str, Any]], Fields]
     files: Mapping[str, str | Sequence[str]] = dataclasses.field(default_factory=dict)
     home: Mapping[str, str | Sequence[str]] = dataclasses.field(default_factory=dict)
+    full_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    home_joins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    home_sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rows: Callable[[str], Sequence[Mapping[str, Any]]] | None = None
     cut_all: Callable[[Sequence[Any]], Mapping[str, Sequence[Any]]] | None = None
     split_rows: Callable[[Mapping[str, Sequence[Any]]], Mapping[str, Sequence[Any]]] | None = None
@@ -113,6 +119,11 @@ class Dataset:
             raise ValueError(f"Dataset name {self.name!r}: use lower-case letters, digits and _.")
         if self.metric not in ("text", "equation"):
             raise ValueError(f"Dataset {self.name}: metric={self.metric!r}; use 'text' or 'equation'.")
+        unknown = sorted({*self.files, *self.home} - {*SPLITS, "all"})
+        if unknown:
+            raise ValueError(
+                f"Dataset {self.name}: no splits {unknown}; a split is one of {list(SPLITS)}, or 'all' in home."
+            )
         if not self.files and not self.home and self.rows is None:
             raise ValueError(
                 f"Dataset {self.name}: give files={{'train': ['train.jsonl'], …}}, home=… or rows=…."
@@ -181,7 +192,7 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
         import seqio
 
         # Under T5X's own launcher only SeqIO knows the flag.
-        override = seqio.LazyTfdsLoader("none").data_dir
+        override = seqio.LazyTfdsLoader("none:1.0.0").data_dir
         if override:
             return Path(override)
     return Path("data")
@@ -192,7 +203,7 @@ def labels_match(dataset: Dataset, predicted: str | None, gold: str) -> bool:
 
     A gold label that is no equation ('6:7' in ASDiv) is compared as text.
     """
-    if predicted is None:
+    if predicted is None or not gold.strip():
         return False
     if dataset.metric == "equation" and (value := equations.evaluate(gold)) is not None:
         return equations.values_match(equations.evaluate(predicted), value)

@@ -61,18 +61,48 @@ def read_source(dataset: Dataset, *, from_folder: Path | None, cache: Path) -> S
     if from_folder is not None:
         if not from_folder.is_dir():
             raise FileNotFoundError(f"--from {from_folder}: no such folder.")
-        files = {
-            split: [_find(from_folder, name) for name in paths] for split, paths in dataset.files.items()
-        }
+        files = {split: _files(dataset, split, from_folder) for split in dataset.files}
         return _read(
             str(from_folder), {split: [(p, p.name) for p in paths] for split, paths in files.items()}
         )
     if not dataset.home:
         raise ValueError(f"{dataset.name} has no public home; give its files by --from FOLDER.")
     downloads = {
-        split: [(download(url, cache), _name(url)) for url in _listed(urls)] for split, urls in dataset.home.items()
+        split: [_downloaded(dataset, url, cache) for url in _listed(urls)]
+        for split, urls in dataset.home.items()
     }
-    return _read(dataset.homepage or "its public home", downloads)
+    source = _read(dataset.homepage or "its public home", downloads)
+    for split, url in dataset.home_joins.items():
+        joined = _read(url, {split: [_downloaded(dataset, url, cache)]})
+        source = Source(
+            source.description,
+            {**source.rows, split: _join(source.rows[split], joined.rows[split], url)},
+            {**source.sha256, **joined.sha256},
+        )
+    return source
+
+
+def _downloaded(dataset: Dataset, url: str, cache: Path) -> tuple[Path, str]:
+    sha256 = dataset.home_sha256.get(url.partition("#")[0])
+    return download(url, cache, sha256=sha256), _name(url)
+
+
+def _join(rows: Sequence[Row], others: Sequence[Row], url: str) -> list[Row]:
+    """`rows` with what the row of the same 'id' among `others` says besides."""
+    by_id = {other.values.get("id"): other.values for other in others}
+    joined = []
+    for row in rows:
+        if row.values.get("id") not in by_id:
+            raise ValueError(f"{row.place}: the id {row.values.get('id')!r} is not in {url}.")
+        joined.append(dataclasses.replace(row, values={**by_id[row.values["id"]], **row.values}))
+    return joined
+
+
+def _files(dataset: Dataset, split: str, folder: Path) -> list[Path]:
+    full = dataset.full_files.get(split)
+    if full is not None and any((folder / name).exists() for name in (full, f"{full}.gz")):
+        return [_find(folder, full)]
+    return [_find(folder, name) for name in _listed(dataset.files[split])]
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:
@@ -86,11 +116,11 @@ def _find(folder: Path, name: str) -> Path:
     raise FileNotFoundError(f"--from {folder}: no {name} (nor {name}.gz) there.")
 
 
-def download(url: str, cache: Path) -> Path:
+def download(url: str, cache: Path, *, sha256: str | None = None) -> Path:
     """The file behind a URL (what follows '#' is left out), downloaded once, with retries and a progress bar.
 
     Raises:
-      ValueError: if it cannot be had.
+      ValueError: if it cannot be had, or is not the file of that sha256.
     """
     import pooch
 
@@ -98,11 +128,18 @@ def download(url: str, cache: Path) -> Path:
     name = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-{address.rsplit('/', 1)[-1]}"
     pooch.get_logger().setLevel("WARNING")
     fetcher = pooch.create(
-        path=cache, base_url="", registry={name: None}, urls={name: address}, retry_if_failed=3
+        path=cache,
+        base_url="",
+        registry={name: sha256 and f"sha256:{sha256}"},
+        urls={name: address},
+        retry_if_failed=3,
     )
     try:
         return Path(fetcher.fetch(name, progressbar=sys.stderr.isatty()))
-    except OSError as error:  # requests' errors are OSErrors
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # requests' errors are OSErrors, a wrong checksum is pooch's ValueError
         raise ValueError(
             f"Could not download {address}: {error}. Try again, or give the files by --from."
         ) from error
@@ -143,8 +180,12 @@ def _parse(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"{path}: cannot be read: {error}.") from error
     kind = name.removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "csv":
-        for line, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader.fieldnames  # noqa: B018 (reads the heading, so that line_num is its last line)
+        line = reader.line_num + 1
+        for row in reader:
             yield f"{path}:{line}", row
+            line = reader.line_num + 1  # a cell may hold line breaks
     elif kind == "xml":
         yield from _parse_xml(path, text)
     elif kind in ("json", "jsonl"):

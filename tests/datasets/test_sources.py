@@ -11,7 +11,7 @@ import pytest
 from riddles import RIDDLES, to_example, write_jsonl
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import sources
+from stepdistill_jax.datasets import record_io, sources
 
 ROWS = [{"question": "one\ttwo", "answer": 'say "x"'}, {"question": "größer, als?", "answer": "ja"}]
 
@@ -159,3 +159,54 @@ def test_a_download_that_broke_off_is_not_taken_for_whole(tmp_path, home, monkey
     with pytest.raises(ValueError, match="Could not download"):
         sources.download(f"{url}/none.jsonl", tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_download_with_another_checksum_is_refused_and_not_kept(tmp_path, home, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    url, folder, _ = home
+    write_jsonl(folder / "train.jsonl", RIDDLES)
+    right = record_io.file_sha256(folder / "train.jsonl")
+    with pytest.raises(ValueError, match="Could not download") as caught:
+        sources.download(f"{url}/train.jsonl", tmp_path / "cache", sha256="0" * 64)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sources.download(f"{url}/train.jsonl", tmp_path / "cache", sha256=right).exists()
+
+
+def test_one_file_may_be_given_by_its_name_alone(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", ROWS)
+    dataset = datasets.Dataset(name="riddles", to_example=to_example, files={"train": "train.jsonl"})
+    assert rows_of(sources.read_source(dataset, from_folder=tmp_path, cache=tmp_path)) == ROWS
+
+
+def test_the_full_file_is_read_in_the_place_of_a_part_of_it(tmp_path):
+    write_jsonl(tmp_path / "part.jsonl", ROWS[:1])
+    dataset = datasets.Dataset(
+        name="riddles",
+        to_example=to_example,
+        files={"train": ["part.jsonl"]},
+        full_files={"train": "full.json"},
+    )
+    assert len(sources.read_source(dataset, from_folder=tmp_path, cache=tmp_path).rows["train"]) == 1
+    (tmp_path / "full.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode()))
+    assert rows_of(sources.read_source(dataset, from_folder=tmp_path, cache=tmp_path)) == ROWS
+
+
+def test_joined_rows_keep_the_order_of_the_home_and_a_missing_one_is_named(tmp_path, home):
+    url, folder, _ = home
+    write_jsonl(folder / "why.jsonl", [{"id": "b", "why": "2"}, {"id": "a", "why": "1"}])
+    write_jsonl(folder / "what.jsonl", [{"id": "a", "question": "A?"}, {"id": "b", "question": "B?"}])
+    write_jsonl(folder / "less.jsonl", [{"id": "a", "question": "A?"}])
+
+    def read_joined(other):
+        dataset = datasets.Dataset(
+            name="riddles",
+            to_example=to_example,
+            home={"train": [f"{url}/why.jsonl"]},
+            home_joins={"train": f"{url}/{other}"},
+        )
+        return rows_of(sources.read_source(dataset, from_folder=None, cache=tmp_path / "cache"))
+
+    assert [(row["question"], row["why"]) for row in read_joined("what.jsonl")] == [("B?", "2"), ("A?", "1")]
+    with pytest.raises(ValueError, match=r"why\.jsonl:1: the id 'b' is not in http\S+less\.jsonl"):
+        read_joined("less.jsonl")
