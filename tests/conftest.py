@@ -9,6 +9,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+from stepdistill_jax.engine import alias
+
+alias.install()  # the student is written against `t5x`
+
 SHARED = Path(os.environ.get("STEPDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -16,5 +20,7 @@ SHARED = Path(os.environ.get("STEPDISTILL_SHARED", Path(__file__).resolve().pare
 def shared() -> Path:
     """The folder with the published datasets and golden values; a test that needs it is skipped where it is absent."""
     if not (SHARED / "data" / "SOURCES.md").exists():
-        pytest.skip(f"no shared data at {SHARED}; set STEPDISTILL_SHARED to the folder that holds data/ and oracle/")
+        pytest.skip(
+            f"no shared data at {SHARED}; set STEPDISTILL_SHARED to the folder that holds data/ and oracle/"
+        )
     return SHARED

@@ -112,10 +112,6 @@ def _task_ids(task_id: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     return add
 
 
-def _strip(text: str, **_: Any) -> str:
-    return text.strip()
-
-
 def _gold_or_prediction(
     text: str, *, example: Mapping[str, Any] | None = None, is_target: bool = False
 ) -> str:

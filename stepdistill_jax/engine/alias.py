@@ -43,6 +43,8 @@ class _EngineFinder(importlib.abc.MetaPathFinder):
         if fullname != "t5x" and not fullname.startswith("t5x."):
             return None
         is_package = fullname in ("t5x", *_PACKAGES)
+        if fullname.startswith("t5x.examples.") and not is_package and fullname not in _MODULES:
+            return None
         if not is_package and importlib.util.find_spec(_target(fullname)) is None:
             return None
         return importlib.machinery.ModuleSpec(fullname, _EngineLoader(), is_package=is_package)

@@ -1,10 +1,12 @@
 """What a launcher does: take T5X's flags, make `t5x` mean the engine, read gin, run."""
 
 import argparse
+import contextlib
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from stepdistill_jax.engine import alias
@@ -70,26 +72,35 @@ def read_config(
     if data_dir is not None:
         seqio.set_tfds_data_dir_override(str(data_dir))
     datasets.load_tasks()
-    register_entry_points()
     gin.clear_config()
-    gin_utils.parse_gin_flags([*gin_search_paths, *gin_utils.default_search_paths()], gin_files, gin_bindings)
+    with _entry_points_in_main():
+        gin_utils.parse_gin_flags(
+            [*gin_search_paths, *gin_utils.default_search_paths()], gin_files, gin_bindings
+        )
 
 
+@functools.cache
 def _entry_point(script: str) -> Callable[[], Any]:
+    """The entry function of a script, as gin configures it."""
     import gin
 
-    return gin.get_configurable(getattr(sys.modules["__main__"], ENTRY_POINTS[script]))
+    name = ENTRY_POINTS[script]
+    function = getattr(importlib.import_module(f"stepdistill_jax.engine.{script}"), name)
+    return gin.external_configurable(function, name=name, module="__main__")
 
 
-def register_entry_points() -> None:
-    """Puts the entry functions into `__main__`, where gin files look for them, and makes them configurable."""
-    import gin
-
-    main_module = sys.modules["__main__"]
-    for script, name in ENTRY_POINTS.items():
-        if not hasattr(main_module, name):
-            function = getattr(importlib.import_module(f"stepdistill_jax.engine.{script}"), name)
-            setattr(main_module, name, gin.external_configurable(function, name=name, module="__main__"))
+@contextlib.contextmanager
+def _entry_points_in_main() -> Iterator[None]:
+    """Puts the entry functions where gin files look for them: into `__main__`, whatever it has of these names itself."""
+    names = vars(sys.modules["__main__"])
+    own = {name: names[name] for name in ENTRY_POINTS.values() if name in names}
+    names.update({name: _entry_point(script) for script, name in ENTRY_POINTS.items()})
+    try:
+        yield
+    finally:
+        for name in ENTRY_POINTS.values():
+            del names[name]
+        names.update(own)
 
 
 def main(script: str, argv: Sequence[str] | None = None) -> None:

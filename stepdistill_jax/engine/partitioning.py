@@ -147,7 +147,7 @@ class PjitPartitioner:
     @property
     def data_partition_spec(self) -> PartitionSpec:
         """How a batch is split: its rows over the data axes."""
-        return PartitionSpec(dict(self.logical_axis_rules)["batch"])
+        return PartitionSpec(next((to for axis, to in self.logical_axis_rules if axis == "batch"), DATA_AXIS))
 
     @property
     def data_mesh_size(self) -> int:
@@ -252,4 +252,5 @@ class PjitPartitioner:
 
 
 def _is_axis_names(leaf: Any) -> bool:
-    return isinstance(leaf, tuple) and all(axis is None or isinstance(axis, str) for axis in leaf)
+    # A plain tuple: an empty named tuple is Optax's state without arrays, not an array's axes.
+    return type(leaf) is tuple and all(axis is None or isinstance(axis, str) for axis in leaf)

@@ -62,9 +62,8 @@ class JsonLines:
 def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    # Bytes: a line cut short may end inside a character, and text has more line ends than "\n".
+    yield from map(json.loads, path.read_bytes().split(b"\n")[:-1])
 
 
 def _line(row: Mapping[str, Any]) -> str:

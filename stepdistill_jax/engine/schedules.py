@@ -30,10 +30,11 @@ def create_learning_rate_scheduler(
 ) -> LearningRateFn:
     """T5X's schedule: a product of factors, with s the steps since `step_offset` and w = warmup_steps.
 
-    constant: base_learning_rate.  linear_warmup: min(1, s/w).  rsqrt_decay: 1/√max(s, w).
+    constant: base_learning_rate.  linear_warmup: min(1, s/w), 1 without warm-up.  rsqrt_decay: 1/√max(s, w).
     rsqrt_normalized_decay: √w/√max(s, w).  decay_every: decay_factor to the power ⌊s/steps_per_decay⌋.
     cosine_decay: (1 + cos π((s - w)/steps_per_cycle mod 1))/2.
     linear_decay: base_learning_rate · min(s/w, 1 + decay_factor · (w - s)): warm-up and decay in one.
+    With w = 0, where T5X's formulas divide 0 by 0, the decays begin at once: as with w = 1, but linear_decay from 1.
 
     Returns:
       step (int scalar) -> learning rate (float32 scalar), at least `min_learning_rate`.
@@ -48,16 +49,17 @@ def create_learning_rate_scheduler(
 
     def learning_rate(step: jax.Array) -> jax.Array:
         s = jnp.maximum(0, step - step_offset).astype(jnp.float32)
-        warmed = jnp.maximum(s, warmup_steps)
+        warmed = jnp.maximum(s, max(warmup_steps, 1))
+        warmup = jnp.minimum(1.0, s / warmup_steps) if warmup_steps else jnp.float32(1.0)
         cycle = jnp.maximum(0.0, (s - warmup_steps) / steps_per_cycle) % 1.0
         value_of = {
             "constant": lambda: base_learning_rate,
-            "linear_warmup": lambda: jnp.minimum(1.0, s / warmup_steps) if warmup_steps else 1.0,
+            "linear_warmup": lambda: warmup,
             "linear_decay": lambda: (
-                base_learning_rate * jnp.minimum(s / warmup_steps, 1.0 + decay_factor * (warmup_steps - s))
+                base_learning_rate * jnp.minimum(warmup, 1.0 + decay_factor * (warmup_steps - s))
             ),
             "rsqrt_decay": lambda: 1.0 / jnp.sqrt(warmed),
-            "rsqrt_normalized_decay": lambda: jnp.sqrt(warmup_steps / warmed),
+            "rsqrt_normalized_decay": lambda: jnp.sqrt(max(warmup_steps, 1) / warmed),
             "decay_every": lambda: decay_factor ** (s // steps_per_decay),
             "cosine_decay": lambda: 0.5 * (1.0 + jnp.cos(jnp.pi * cycle)),
         }

@@ -154,8 +154,7 @@ class TrainStream:
         self._num_draws = None if num_epochs is None else num_epochs * tasks[0].num_examples
         self._converter = _prepacked(converter_cls)(pack=pack)
         self._task_lengths = [np.stack([task.lengths(name) for name in lengths], axis=1) for task in tasks]
-        self._orders: dict[tuple[int, int], np.ndarray] = {}
-        self._draw_after: dict[int, int] = {}
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def example_of_draw(self, draw: int) -> tuple[int, int]:
         """(task index, example index) of a draw."""
@@ -163,12 +162,13 @@ class TrainStream:
         epoch, place = divmod(turn, self._tasks[task].num_examples)
         if not self._shuffle:
             return task, place
-        if (task, epoch) not in self._orders:
-            self._orders = {key: order for key, order in self._orders.items() if key[0] != task}
-            self._orders[task, epoch] = shuffled(
-                self._tasks[task].num_examples, seed=self._seed, salt=self._tasks[task].name, epoch=epoch
-            )
-        return task, int(self._orders[task, epoch][place])
+        # Taken and put as one pair: several iterators, each in its own thread, may be in different passes.
+        known_epoch, order = self._orders.get(task, (-1, np.zeros(0, np.int64)))
+        if known_epoch != epoch:
+            of_task = self._tasks[task]
+            order = shuffled(of_task.num_examples, seed=self._seed, salt=of_task.name, epoch=epoch)
+            self._orders[task] = epoch, order
+        return task, int(order[place])
 
     def plan(self, first_draw: int) -> tuple[list[list[tuple[int, int]]], int]:
         """The examples of each row of the batch that begins with `first_draw`, and the next batch's first draw."""
@@ -194,19 +194,23 @@ class TrainStream:
         A batch maps model features to arrays [rows, length]; rows are made ahead of use in another thread. With the
         draw, the stream goes on from the next step: `batches(step=step + 1, first_draw=draw)`.
         """
+        draw_after: dict[int, int] = {}
         packed = tf.data.Dataset.from_generator(
-            lambda: self._packed_rows(step, first_draw), output_signature=self._row_signature()
+            lambda: self._packed_rows(step, first_draw, draw_after), output_signature=self._row_signature()
         )
         dataset = self._converter(packed, self._lengths)
         dataset = dataset.batch(len(self._rows), drop_remainder=True).prefetch(2)
         for batch in dataset.as_numpy_iterator():
-            yield batch, self._draw_after.pop(step)
+            yield batch, draw_after.pop(step)
             step += 1
 
-    def _packed_rows(self, step: int, draw: int) -> Iterator[dict[str, np.ndarray]]:
+    def _packed_rows(
+        self, step: int, draw: int, draw_after: dict[int, int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Rows of one batch after another; the draw after a step's batch is in `draw_after` before its rows are out."""
         while self._num_draws is None or draw < self._num_draws:
             rows, draw = self.plan(draw)
-            self._draw_after[step] = draw
+            draw_after[step] = draw
             step += 1
             for row in self._rows:
                 yield self._pack_row(rows[row])

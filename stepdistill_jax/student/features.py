@@ -33,8 +33,18 @@ class StepByStepFeatureConverter(seqio.EncDecFeatureConverter):
     }
 
     def __call__(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
-        """Converts `ds`; lengths may leave out `task_ids`, which are as long as the targets by construction."""
-        return super().__call__(ds, {"task_ids": task_feature_lengths["targets"], **task_feature_lengths})
+        """Converts `ds`; lengths may leave out `task_ids`, which are as long as the targets by construction.
+
+        Raises:
+          ValueError: if `task_ids` are given another length.
+        """
+        lengths = {"task_ids": task_feature_lengths["targets"], **task_feature_lengths}
+        if lengths["task_ids"] != lengths["targets"]:
+            raise ValueError(
+                f"task_feature_lengths: task_ids={lengths['task_ids']}, targets={lengths['targets']}; every target token "
+                "has one task id: leave task_ids out, or give both the same length."
+            )
+        return super().__call__(ds, lengths)
 
     def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         return {**super()._convert_example(features), "decoder_task_ids": features["task_ids"]}
