@@ -1,0 +1,56 @@
+"""A tiny student, and a packed batch of both tasks."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+import seqio
+from packed_batches import VOCAB_SIZE, pack
+
+from stepdistill_jax.engine import adafactor, decoding, network
+from stepdistill_jax.student.model import StepByStepModel
+
+TINY = network.T5Config(
+    vocab_size=VOCAB_SIZE,
+    emb_dim=16,
+    num_heads=8,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=2,
+    mlp_dim=24,
+    mlp_activations=("gelu", "linear"),
+    dropout_rate=0.0,
+)
+
+
+@pytest.fixture(scope="session")
+def make_student() -> Callable[..., StepByStepModel]:
+    """make_student(**arguments of StepByStepModel): one layer, no dropout."""
+
+    def make(**arguments) -> StepByStepModel:
+        vocabulary = seqio.PassThroughVocabulary(size=VOCAB_SIZE, eos_id=1)
+        return StepByStepModel(
+            network.Transformer(TINY),
+            vocabulary,
+            vocabulary,
+            adafactor.Adafactor(),
+            decoding.temperature_sample,
+            **arguments,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def params(make_student):
+    """Random parameters of every tiny student."""
+    model = make_student()
+    shapes = {"encoder_input_tokens": (2, 8), "decoder_input_tokens": (2, 8)}
+    return jax.jit(lambda: model.get_initial_variables(jax.random.key(0), shapes))()["params"]
+
+
+@pytest.fixture(scope="session")
+def packed_batch() -> dict[str, np.ndarray]:
+    """16 rows, each with up to a label (task 1), a rationale (task 2) and another label; rows differ in all lengths."""
+    return pack(16, tasks=(1, 2, 1), seed=0)
