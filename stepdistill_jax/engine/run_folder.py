@@ -81,6 +81,21 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def output_folder(output_dir: str | os.PathLike[str]) -> Path:
+    """The folder that an evaluation or inference writes to.
+
+    Raises:
+      ValueError: if it is a training run's own, whose config.gin and metrics.jsonl would be lost.
+    """
+    folder = Path(output_dir)
+    if (folder / "run.json").exists():
+        raise ValueError(
+            f"output_dir={str(folder)!r} is a training run's own folder, whose config.gin and metrics.jsonl would be "
+            f"lost; use a folder below it, e.g. {str(folder / 'test_eval')!r}."
+        )
+    return folder
+
+
 def write_run_json(model_dir: Path, facts: Mapping[str, Any]) -> None:
     """Writes run.json: the command, commit, versions and devices, and `facts` of the run."""
     devices = jax.devices()
