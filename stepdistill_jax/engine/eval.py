@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import seqio
 
-from stepdistill_jax.engine import models
+from stepdistill_jax.engine import models, run_folder
 from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
 from stepdistill_jax.engine.dataset_config import DatasetConfig
 from stepdistill_jax.engine.evaluation import InferenceEvaluator
@@ -34,8 +33,11 @@ def evaluate(
 
     Returns:
       A row a task: {'step', 'split', 'task', 'accuracy', …}.
+
+    Raises:
+      ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
     """
-    folder = Path(output_dir)
+    folder = run_folder.output_folder(output_dir)
     partitioner.get_data_layout(dataset_cfg.batch_size)
     evaluator = InferenceEvaluator(dataset_cfg, inference_evaluator_cls, model, partitioner, folder)
     if not evaluator.eval_tasks:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import seqio
 
-from stepdistill_jax.engine import models
+from stepdistill_jax.engine import models, run_folder
 from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
 from stepdistill_jax.engine.dataset_config import DatasetConfig, get_mixture_or_task, verify_matching_vocabs
 from stepdistill_jax.engine.gin_utils import summarize_gin_config
@@ -52,6 +52,8 @@ def infer(
         raise ValueError(f"infer.mode={mode!r}; use one of {', '.join(steps)}.")
     if not 0 <= shard_id < num_shards:
         raise ValueError(f"infer.shard_id={shard_id} is not below num_shards={num_shards}.")
+    folder = run_folder.output_folder(output_dir)
+    partitioner.get_data_layout(dataset_cfg.batch_size)
     provider = get_mixture_or_task(dataset_cfg)
     verify_matching_vocabs(dataset_cfg, model)
     restored = restore_model(model, restore_checkpoint_cfg, partitioner)
@@ -68,12 +70,12 @@ def infer(
             _line(example, mode, output, vocabulary)
             for example, (_, output) in zip(examples, outputs, strict=True)
         ]
-        path = Path(output_dir) / f"{task.name}-{mode}.jsonl-{shard_id:05d}-of-{num_shards:05d}"
+        path = folder / f"{task.name}-{mode}.jsonl-{shard_id:05d}-of-{num_shards:05d}"
         if jax.process_index() == 0:
             write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         files.append(path)
     if jax.process_index() == 0:
-        summarize_config_fn(output_dir, None, int(restored.state.step))
+        summarize_config_fn(str(folder), None, int(restored.state.step))
     return files
 
 
