@@ -83,6 +83,8 @@ def train(
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
     run = _Run(Path(model_dir), checkpoint_cfg.save, eval_period=eval_period, stats_period=stats_period)
+    restore = checkpoint_cfg.restore if run.resumes_at is None else None
+    begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
     seed, position = run.seed_and_position(random_seed)
     stream = _open_stream(model, train_dataset_cfg, partitioner, seed)
 
@@ -103,9 +105,9 @@ def train(
         state = checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
     else:
         state = initial_train_state(model, init_rng, shapes, types, partitioner, axes)
-        if checkpoint_cfg.restore is not None:
+        if begin_with is not None:
             state = checkpoints_lib.restore_checkpoint(
-                checkpoints_lib.find_checkpoint(checkpoint_cfg.restore),
+                begin_with,
                 state,
                 partitioner,
                 dtype=checkpoint_cfg.restore.dtype,
@@ -245,6 +247,8 @@ class _Run:
         eval_period: int,
         stats_period: int | None,
     ) -> None:
+        if model_dir.exists() and not model_dir.is_dir():
+            raise ValueError(f"model_dir='{model_dir}' is a file; name a folder.")
         self.model_dir = model_dir
         self._save_cfg = save_cfg
         self._eval_period = eval_period
@@ -277,8 +281,10 @@ class _Run:
         if not self._writes:
             return first_step
         run_folder.write_run_json(self.model_dir, {**facts, "first_step": first_step})
-        self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=step)
-        self._timing = run_folder.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=step)
+        # A run that was stopped before its first checkpoint begins again, and so do its logs.
+        kept = step if self.resumes_at is not None else -1
+        self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)
+        self._timing = run_folder.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=kept)
         self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
         self._eval_writer = metric_writers.SummaryWriter(str(self.model_dir / "training_eval"))
         summarize_config_fn(str(self.model_dir), self._train_writer, step)
