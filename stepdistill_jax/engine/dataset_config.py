@@ -42,6 +42,12 @@ class DatasetConfig:
     use_memory_cache: bool = True
     trim_output_features: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(
+                f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0."
+            )
+
 
 def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     """The registered task or mixture.
@@ -88,7 +94,7 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerMode
 
 def _describe(vocabulary: seqio.Vocabulary) -> str:
     path = getattr(vocabulary, "sentencepiece_model_file", None)
-    return f"{type(vocabulary).__name__}({path})" if path else repr(vocabulary)
+    return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__
 
 
 def full_feature_lengths(
