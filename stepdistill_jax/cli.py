@@ -7,39 +7,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stepdistill_jax import __version__
+from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
 
 Command = Callable[[argparse.Namespace], int | None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
-    parser = _parser()
-    args = parser.parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
     try:
+        args = _parser().parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
         return args.command(args) or 0
-    except (ValueError, FileNotFoundError, FloatingPointError, PermissionError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
-        message = " ".join(str(error).split("\n  In call to configurable")[0].split())
-        print(f"stepdistill: error: {message}", file=sys.stderr)
+        print(f"stepdistill: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stepdistill: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
 
 
-def _rewrite(argv: Sequence[str]) -> list[str]:
-    """`--gin.NAME=VALUE`, which argparse does not know, to `--gin_bindings=NAME = VALUE`."""
-    rewritten = []
-    for arg in argv:
-        name, equals, value = arg.removeprefix("--gin.").partition("=")
-        is_binding = arg.startswith("--gin.") and equals
-        rewritten.append(f"--gin_bindings={name} = {value}" if is_binding else arg)
-    return rewritten
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="stepdistill",
         description="Distilling step-by-step: small T5 students of large language models.",
         epilog="Settings by environment: STEPDISTILL_DATA_DIR (prepared data, default ./data), STEPDISTILL_TEACHER, "
@@ -151,12 +140,6 @@ def _teach(args: argparse.Namespace) -> None:
     )
 
 
-def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
-    from stepdistill_jax.engine.gin_flags import add_flags
-
-    add_flags(parser)
-
-
 def _add_train(commands) -> None:
     parser = _add(
         commands,
@@ -165,7 +148,7 @@ def _add_train(commands) -> None:
         "train a student, as python t5x/train.py does",
         "  stepdistill train --gin_file=gin/dsbs_t5_tiny.gin --gin.MODEL_DIR=\"'runs/tiny'\"",
     )
-    _add_gin_flags(parser)
+    add_flags(parser)
 
 
 def _run_script(script: str, args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ The model is rebuilt from the run's own config.gin, so nothing but the folder (a
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ def evaluate(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Scores a checkpoint of a run through SeqIO and writes RUN/<split>_eval; returns a row of metrics a task."""
+    config = _config(run)
     output = run / f"{split}_eval"
     bindings = [f"EVAL_OUTPUT_DIR = {str(output)!r}", f"SPLIT = {split!r}", *_bindings(run, step, task)]
-    return launch.call("eval", ["gin/eval.gin", _config(run)], bindings, data_dir=data_dir)
+    return launch.call("eval", ["gin/eval.gin", config], bindings, data_dir=data_dir)
 
 
 def infer(
@@ -35,6 +37,7 @@ def infer(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
     """Writes RUN/inferences/<task>-<mode>.jsonl-00000-of-00001 for every task; returns the files."""
+    config = _config(run)
     output = run / "inferences" / split
     bindings = [
         f"INFER_OUTPUT_DIR = {str(output)!r}",
@@ -42,7 +45,7 @@ def infer(
         f"MODE = {mode!r}",
         *_bindings(run, step, task),
     ]
-    return launch.call("infer", ["gin/infer.gin", _config(run)], bindings, data_dir=data_dir)
+    return launch.call("infer", ["gin/infer.gin", config], bindings, data_dir=data_dir)
 
 
 def predict(
@@ -51,13 +54,14 @@ def predict(
     """The student's labels, or rationales, for questions given as text (without a task prefix)."""
     if not texts:
         raise ValueError("predict: no text given, neither as arguments nor on standard input.")
+    config = _config(run)
     checkpoint = _checkpoint(run, step)
-    launch.read_config(["gin/predict.gin", _config(run)], [f"CHECKPOINT_PATH = {str(checkpoint)!r}"])
+    launch.read_config(["gin/predict.gin", config], [f"CHECKPOINT_PATH = {str(checkpoint)!r}"])
     import gin
 
     from stepdistill_jax.student import predictor
 
-    return gin.get_configurable(predictor.answer)(texts, rationale=rationale)
+    return launch.configured(gin.get_configurable(predictor.answer), texts, rationale=rationale)
 
 
 def _config(run: Path) -> str:
@@ -70,7 +74,9 @@ def _config(run: Path) -> str:
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
-    steps = sorted(int(path.name.removeprefix("checkpoint_")) for path in run.glob("checkpoint_*[0-9]"))
+    # An interrupted save leaves a folder of a longer name.
+    names = [re.fullmatch(r"checkpoint_(\d+)", path.name) for path in run.iterdir()]
+    steps = sorted(int(name[1]) for name in names if name)
     if not steps:
         raise FileNotFoundError(f"{run} has no checkpoint yet.")
     if step is not None and step not in steps:

@@ -1,6 +1,15 @@
 """T5X's flags, as argparse knows them; nothing heavy is imported here."""
 
 import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage, which --help shows."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -31,3 +40,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="read and print the configuration, then stop")
     for flag in ("--logtostderr", "--alsologtostderr"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
+
+
+def rewrite_gin_args(args: Sequence[str]) -> list[str]:
+    """`--gin.NAME=VALUE` as T5X takes it, to `--gin_bindings=NAME = VALUE`.
+
+    Raises:
+      ValueError: for a flag without a value.
+    """
+    rewritten = []
+    for arg in args:
+        if arg.startswith("--gin."):
+            name, equals, value = arg.removeprefix("--gin.").partition("=")
+            if not (name and equals and value.strip()):
+                raise ValueError(
+                    f"{arg}: give a value, e.g. --gin.{name or 'MODEL_DIR'}=\"'runs/my_run'\" or --gin.{name or 'BATCH_SIZE'}=8."
+                )
+            arg = f"--gin_bindings={name} = {value}"
+        rewritten.append(arg)
+    return rewritten

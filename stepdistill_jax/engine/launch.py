@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from stepdistill_jax.engine import alias
-from stepdistill_jax.engine.gin_flags import add_flags
+from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
 ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
@@ -33,7 +33,7 @@ def run_script(script: str, args: argparse.Namespace) -> object:
     if args.dry_run:
         print(gin.config_str())
         return None
-    return _entry_point(script)()
+    return configured(_entry_point(script))
 
 
 def call(
@@ -45,7 +45,15 @@ def call(
 ) -> Any:
     """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
     read_config(gin_files, gin_bindings, data_dir=data_dir)
-    return _entry_point(script)()
+    return configured(_entry_point(script))
+
+
+def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a function that gin configures; a wrong setting is an error of one line."""
+    from stepdistill_jax.engine import gin_utils
+
+    with gin_utils.one_line_errors():
+        return function(*args, **kwargs)
 
 
 def read_config(
@@ -105,17 +113,17 @@ def _entry_points_in_main() -> Iterator[None]:
 
 def main(script: str, argv: Sequence[str] | None = None) -> None:
     """The whole of a launcher script; a wrong configuration is one line and exit status 2."""
-    from stepdistill_jax.engine import gin_utils
-
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"t5x/{script}.py",
         description=f"Runs {script} with T5X's flags on the engine of stepdistill_jax.",
     )
     add_flags(parser)
     try:
-        args = parser.parse_args(gin_utils.rewrite_gin_args(sys.argv[1:] if argv is None else argv))
+        args = parser.parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
         run_script(script, args)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
+        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted; the same command goes on from the last checkpoint.\n")
