@@ -79,7 +79,7 @@ def test_task_ids_may_be_left_out_of_the_lengths(pack):
 
 
 def test_task_ids_of_another_length_than_the_targets_are_refused():
-    with pytest.raises(ValueError, match="task_ids=5, targets=8.*leave task_ids out"):
+    with pytest.raises(ValueError, match=r"task_ids=5, targets=8.*leave task_ids out"):
         convert(pack=True, lengths={**LENGTHS, "task_ids": 5})
 
 

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 from packed_batches import VOCAB_SIZE, only_task, pack
 
 from stepdistill_jax.engine import partitioning
-from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, metric_values
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, metric_values
 
 LABEL, RATIONALE = 1, 2
 
