@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax import quiet
 from stepdistill_jax.datasets import equations
 
 SPLITS = ("train", "validation", "test")
@@ -160,6 +161,7 @@ def register(dataset: Dataset) -> Dataset:
 
 def load_tasks() -> None:
     """Imports the package `tasks`, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+    quiet.import_tensorflow()
     for module in ("tasks", *filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(","))):
         importlib.import_module(module)
 

@@ -44,8 +44,25 @@ def call(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
-    read_config(gin_files, gin_bindings, data_dir=data_dir)
-    return configured(_entry_point(script))
+    with _reading_from(data_dir):
+        read_config(gin_files, gin_bindings)
+        return configured(_entry_point(script))
+
+
+@contextlib.contextmanager
+def _reading_from(data_dir: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Makes tasks read prepared data there, and afterwards where they did before; None leaves it as it is."""
+    if data_dir is None:
+        yield
+        return
+    before = os.environ.get("STEPDISTILL_DATA_DIR")
+    os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
+    try:
+        yield
+    finally:
+        del os.environ["STEPDISTILL_DATA_DIR"]
+        if before is not None:
+            os.environ["STEPDISTILL_DATA_DIR"] = before
 
 
 def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -71,12 +88,17 @@ def read_config(
     alias.install()
     if data_dir is not None:
         os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
+    from stepdistill_jax import datasets, quiet
+
+    quiet.import_tensorflow()
     import gin
     import seqio
+    from absl import logging as absl_logging
 
-    from stepdistill_jax import datasets
     from stepdistill_jax.engine import gin_utils
 
+    # SeqIO and Orbax warn of things that are as they should be.
+    absl_logging.set_verbosity(absl_logging.ERROR)
     if data_dir is not None:
         seqio.set_tfds_data_dir_override(str(data_dir))
     datasets.load_tasks()

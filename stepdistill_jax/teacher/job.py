@@ -35,7 +35,7 @@ FEATURES = {
     "source_split": record_io.TEXT,
     "source_row": record_io.INTEGER,
 }
-_FORMAT_VERSION = "1"  # a change of parsing or records that should write them again
+_FORMAT_VERSION = "2"  # a change of parsing or records that should write them again
 
 
 def teach(
@@ -220,11 +220,20 @@ def _facts(
         "parsed": {split: count.pop("", 0) for split, count in reasons.items()},
         "unparsed": {split: dict(sorted(count.items())) for split, count in reasons.items()},
         "skipped": {split: dict(why) for split, why in skipped.items()},
+        # Accuracy of the teacher's own labels where there are gold ones; the report lists it beside its students.
+        "scores": {split: score for split, rows in records.items() if (score := _score(dataset, rows))},
         "sources": dict(sources),
         "inputs_sha256": inputs_sha256,
         "licence": dataset.licence,
         "homepage": dataset.homepage,
     }
+
+
+def _score(dataset: datasets.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    found = scoring.score_records(dataset, rows)
+    if not found.total:
+        return None
+    return {"num_correct": found.correct, "num_examples": found.total, "accuracy": found.percent}
 
 
 def _summary(manifest: Mapping[str, Any]) -> str:
