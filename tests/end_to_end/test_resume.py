@@ -1,0 +1,115 @@
+"""A run that is killed and started again ends with the same numbers, byte for byte, as one that was not."""
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_WAIT_SECONDS = 240
+
+
+def num_train_rows(folder):
+    log = folder / "metrics.jsonl"
+    return log.read_bytes().count(b'"split": "train"') if log.exists() else 0
+
+
+def checkpoints(folder):
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return {int(match[1]) for name in names if (match := re.fullmatch(r"checkpoint_(\d+)", name))}
+
+
+def start_and_kill(folder, data_dir, bindings, *, at_step):
+    """Runs t5x/train.py and kills it once it has a checkpoint and has logged `at_step`; returns its exit status."""
+    flags = [f"--gin_bindings={binding}" for binding in (f"MODEL_DIR = {str(folder)!r}", *bindings)]
+    command = [sys.executable, str(ROOT / "t5x" / "train.py"), "--gin_file=gin/dsbs_t5_tiny.gin", *flags]
+    with (
+        folder.with_suffix(".log").open("w") as log,
+        subprocess.Popen([*command, f"--tfds_data_dir={data_dir}"], stdout=log, stderr=log) as process,
+    ):
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            if num_train_rows(folder) >= at_step and checkpoints(folder):
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    return process.returncode
+
+
+def test_a_killed_run_goes_on_to_the_same_metrics(finished_run, train, shrunk, data_dir, tmp_path):
+    folder = tmp_path / "killed"
+    at_step = random.randrange(5, 17)
+    status = start_and_kill(folder, data_dir, shrunk, at_step=at_step)
+    assert status == -signal.SIGKILL, folder.with_suffix(".log").read_text()[-2000:]
+    assert at_step <= num_train_rows(folder) < 24
+    began_with = max(checkpoints(folder))
+
+    train(folder)
+
+    message = f"killed after step {at_step}, with checkpoint {began_with}"
+    assert (folder / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes(), message
+    assert max(checkpoints(folder)) == 24
+    for name in ("validation-12", "validation-24"):
+        file = Path("predictions") / f"wordproblems_label-{name}.jsonl"
+        assert (folder / file).read_bytes() == (finished_run / file).read_bytes(), message
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_goes_on_to_the_same_metrics(
+    finished_run, train, shrunk, data_dir, tmp_path
+):
+    folder = tmp_path / "killed"
+    at_step = 0
+    for _ in range(4):
+        at_step = min(at_step + random.randrange(1, 6), 22)
+        start_and_kill(folder, data_dir, shrunk, at_step=at_step)
+    train(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture
+def half_run(finished_run, tmp_path):
+    """A copy of the finished run as it stood at step 20, with a log that was cut inside step 22's line."""
+    folder = shutil.copytree(finished_run, tmp_path / "half", ignore=shutil.ignore_patterns("checkpoint_24"))
+    log = folder / "metrics.jsonl"
+    text = log.read_text(encoding="utf-8")
+    log.write_text(text[: text.index('{"step": 22,') + 30], encoding="utf-8")
+    return folder
+
+
+def test_a_log_that_was_cut_inside_a_line_is_mended(half_run, finished_run, train):
+    train(half_run)
+    assert (half_run / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+
+
+def test_another_seed_is_refused_in_one_line(half_run, train):
+    with pytest.raises(ValueError, match=r"^random_seed=7, but .*checkpoint_20 was trained with 0; use .*$"):
+        train(half_run, "RANDOM_SEED = 7")
+
+
+def test_a_finished_run_started_again_changes_nothing(finished_run, train, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "finished")
+    train(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew(train, tmp_path):
+    folder = tmp_path / "begun"
+    bindings = (
+        "TRAIN_STEPS = 1",
+        "train.run_eval_before_training = True",
+        "train.infer_eval_dataset_cfg = None",
+    )
+    train(folder, *bindings)
+    first = (folder / "metrics.jsonl").read_bytes()
+    shutil.rmtree(folder / "checkpoint_1")
+    train(folder, *bindings)
+    assert (folder / "metrics.jsonl").read_bytes() == first
+    assert [json.loads(line)["step"] for line in first.splitlines()] == [0, 0, 1, 1, 1]
