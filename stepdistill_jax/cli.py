@@ -15,8 +15,7 @@ Command = Callable[[argparse.Namespace], int | None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
     try:
-        args = _parser().parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
-        return args.command(args) or 0
+        return _run(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
@@ -25,6 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stepdistill: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes no more texts once a flag has followed RUN: `predict RUN --rationale TEXT`.
+    if rest and hasattr(args, "text") and not any(arg.startswith("-") for arg in rest):
+        args.text, rest = args.text + rest, []
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args.command(args) or 0
 
 
 def _parser() -> argparse.ArgumentParser:
