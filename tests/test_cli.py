@@ -1,0 +1,139 @@
+"""The command line: help that is quick and shows examples, and wrong calls that end in one line."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stepdistill_jax import cli, runs
+from stepdistill_jax.engine import gin_flags
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("prepare", "teach", "train", "eval", "infer", "predict", "report", "demo")
+HELP_OF_ALL = """
+import contextlib, io, json, sys
+from stepdistill_jax import cli
+
+pages = {}
+for command in sys.argv[1:]:
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        cli.main(["--help"] if command == "all" else [command, "--help"])
+    pages[command] = page.getvalue()
+heavy = ("jax", "flax", "tensorflow", "tensorflow_datasets", "seqio", "gin", "orbax", "numpy", "matplotlib")
+print(json.dumps({"pages": pages, "loaded": [name for name in heavy if name in sys.modules]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def help_of_all():
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_OF_ALL, "all", *COMMANDS],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_help_loads_nothing_heavy(help_of_all):
+    assert help_of_all["loaded"] == []
+
+
+def test_help_lists_every_command(help_of_all):
+    for command in COMMANDS:
+        assert f"    {command} " in help_of_all["pages"]["all"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_shows_examples(help_of_all, command):
+    page = help_of_all["pages"][command]
+    assert "examples:\n" in page
+    assert f"  stepdistill {command}" in page.split("examples:\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "--gin_fil"], "--gin_fil"),
+        (["train", "--nonsense=1"], "unrecognized arguments: --nonsense=1"),
+        (["eval"], "the following arguments are required: RUN"),
+        (["infer", "run", "--mode", "guess"], "invalid choice: 'guess'"),
+        (["eval", "run", "--step", "last"], "invalid int value: 'last'"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_status_2(capsys, arguments, part):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stepdistill")
+    assert part in line
+    assert "--help" in line
+
+
+@pytest.mark.parametrize("argument", ["--gin.MODEL_DIR", "--gin.MODEL_DIR=", "--gin.=3"])
+def test_a_gin_flag_without_a_value_is_one_line(capsys, argument):
+    assert cli.main(["train", argument]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert argument in line
+    assert "give a value" in line
+
+
+def test_gin_flags_become_bindings():
+    arguments = ["--gin_file=a.gin", "--gin.train.total_steps=5", "--gin.NAME='x=y'", "--dry_run"]
+    assert gin_flags.rewrite_gin_args(arguments) == [
+        "--gin_file=a.gin",
+        "--gin_bindings=train.total_steps = 5",
+        "--gin_bindings=NAME = 'x=y'",
+        "--dry_run",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["RUN", "one", "two"],
+        ["RUN", "--rationale", "one", "two"],
+        ["--step=4", "RUN", "one", "--rationale", "two"],
+    ],
+    ids=" ".join,
+)
+def test_predict_takes_texts_wherever_its_flags_stand(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step: [*texts, str(rationale)])
+    assert cli.main(["predict", *arguments]) == 0
+    assert capsys.readouterr().out.splitlines() == ["one", "two", str("--rationale" in arguments)]
+
+
+def test_predict_reads_lines_where_no_text_is_given(monkeypatch, capsys):
+    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step: texts)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo\n"))
+    assert cli.main(["predict", "RUN"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["one", "two"]
+
+
+def test_a_dry_run_prints_the_configuration_and_trains_nothing(capsys, tmp_path):
+    folder = tmp_path / "run"
+    flags = ["--gin_file=gin/dsbs_t5_tiny.gin", f"--gin.MODEL_DIR='{folder}'", "--dry_run"]
+    assert cli.main(["train", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert f"MODEL_DIR = '{folder}'" in printed
+    assert "network.T5Config.emb_dim = 128" in printed
+    assert not folder.exists()
+
+
+def test_the_callers_own_train_function_is_left_alone(monkeypatch, capsys):
+    def own():
+        raise AssertionError("the caller's own function was called")
+
+    monkeypatch.setattr(sys.modules["__main__"], "train", own, raising=False)
+    assert cli.main(["train", "--gin_file=gin/dsbs_t5_tiny.gin", "--gin.MODEL_DIR='x'", "--dry_run"]) == 0
+    assert sys.modules["__main__"].train is own
+    assert "total_steps" in capsys.readouterr().out
