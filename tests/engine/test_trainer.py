@@ -8,6 +8,7 @@ import pytest
 from flax.linen import partitioning as flax_partitioning
 
 from stepdistill_jax.engine import adafactor, metrics, models, optimizers
+from stepdistill_jax.engine.initialize import abstract_train_state
 from stepdistill_jax.engine.partitioning import PjitPartitioner, standard_logical_axis_rules
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, check_microbatches, metric_values
@@ -161,15 +162,13 @@ def test_a_t5_takes_the_same_step_over_a_mesh_in_microbatches(make_model, make_b
     model = make_model(changes, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS", z_loss=1e-3)
     model.optimizer_def = adafactor.Adafactor()
     batch = jax.tree.map(np.asarray, make_batch(rows=16))
-    shapes = {name: rows.shape for name, rows in batch.items()}
-
-    @jax.jit
-    def first_state():
-        return FlaxOptimTrainState.create(
-            model.optimizer_def, model.get_initial_variables(jax.random.key(0), shapes)
+    abstract = abstract_train_state(model, {name: rows.shape for name, rows in batch.items()}, {})
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract).replace(
+        params=jax.tree.map(
+            lambda leaf: jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32), abstract.params
         )
-
-    state = first_state()
+    )
 
     @jax.jit
     def whole_step(state):

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
 from packed_batches import VOCAB_SIZE, pack
 
 from stepdistill_jax.engine import adafactor, decoding, network
+from stepdistill_jax.engine.initialize import abstract_train_state
+from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.student.model import StepByStepModel
 
 TINY = network.T5Config(
@@ -43,11 +46,27 @@ def make_student() -> Callable[..., StepByStepModel]:
 
 
 @pytest.fixture(scope="session")
-def params(make_student):
-    """Random parameters of every tiny student."""
-    model = make_student()
+def new_state(make_student) -> Callable[[], FlaxOptimTrainState]:
+    """Makes the state of a tiny student before its first step, always the same: a training step takes its memory."""
     shapes = {"encoder_input_tokens": (2, 8), "decoder_input_tokens": (2, 8)}
-    return jax.jit(lambda: model.get_initial_variables(jax.random.key(0), shapes))()["params"]
+    abstract = abstract_train_state(make_student(), shapes, {})
+
+    def make() -> FlaxOptimTrainState:
+        rng = np.random.default_rng(0)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract)
+        return zeros.replace(
+            params=jax.tree.map(
+                lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), abstract.params
+            )
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def params(new_state):
+    """Random parameters of every tiny student."""
+    return new_state().params
 
 
 @pytest.fixture(scope="session")
