@@ -4,9 +4,10 @@ PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
 RUN := $(VENV)/bin/python
-# TensorFlow, which only reads data here, is told to be quiet and to leave the GPU alone.
+# TensorFlow, which only reads data here, is told to be quiet.
 export TF_CPP_MIN_LOG_LEVEL = 3
 
+.DELETE_ON_ERROR:
 .PHONY: demo test test-slow lint lock bench setup clean
 
 demo:

@@ -230,13 +230,15 @@ def _add_predict(commands) -> None:
         "--rationale", action="store_true", help="print the student's rationale instead of its label"
     )
     parser.add_argument("--step", type=int, help="checkpoint to use (default the newest)")
+    _add_data_dir(parser)
 
 
 def _predict(args: argparse.Namespace) -> None:
     from stepdistill_jax import runs
 
     texts = args.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    for answer in runs.predict(args.run, texts, rationale=args.rationale, step=args.step):
+    answers = runs.predict(args.run, texts, rationale=args.rationale, step=args.step, data_dir=args.data_dir)
+    for answer in answers:
         print(answer)
 
 

@@ -12,7 +12,9 @@ def import_tensorflow() -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _native_stderr_closed():
-        import tensorflow  # noqa: F401
+        import tensorflow
+    for kind in ("GPU", "TPU"):  # JAX's
+        tensorflow.config.set_visible_devices([], kind)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def infer(
     mode: str = "predict",
     data_dir: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
-    """Writes RUN/inferences/<task>-<mode>.jsonl-00000-of-00001 for every task; returns the files."""
+    """Writes RUN/inferences/<split>/<task>-<mode>.jsonl-00000-of-00001 for every task; returns the files."""
     config = _config(run)
     output = run / "inferences" / split
     bindings = [
@@ -49,17 +49,24 @@ def infer(
 
 
 def predict(
-    run: Path, texts: Sequence[str], *, rationale: bool = False, step: int | None = None
+    run: Path,
+    texts: Sequence[str],
+    *,
+    rationale: bool = False,
+    step: int | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> list[str]:
     """The student's labels, or rationales, for questions given as text (without a task prefix)."""
     if not texts:
         raise ValueError("predict: no text given, neither as arguments nor on standard input.")
     config = _config(run)
     checkpoint = _checkpoint(run, step)
-    launch.read_config(["gin/predict.gin", config], [f"CHECKPOINT_PATH = {str(checkpoint)!r}"])
+    launch.read_config(
+        ["gin/predict.gin", config], [f"CHECKPOINT_PATH = {str(checkpoint)!r}"], data_dir=data_dir
+    )
     import gin
 
-    from stepdistill_jax.student import predictor
+    from stepdistill_jax import predictor
 
     return launch.configured(gin.get_configurable(predictor.answer), texts, rationale=rationale)
 

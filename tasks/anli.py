@@ -13,7 +13,9 @@ def to_example(row):
     label = {"e": 0, "n": 1, "c": 2}.get(row.get("label"), row.get("label"))
     return datasets.Fields(
         f"premise: {premise} hypothesis: {row['hypothesis']}",
-        None if label is None else LABELS[label],  # the partial train file has no gold labels
+        None
+        if label is None
+        else dict(enumerate(LABELS))[label],  # the partial train file has no gold labels
         LABELS,
         row.get("reason") or "",
     )

@@ -162,8 +162,16 @@ def register(dataset: Dataset) -> Dataset:
 def load_tasks() -> None:
     """Imports the package `tasks`, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
     quiet.import_tensorflow()
-    for module in ("tasks", *filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(","))):
-        importlib.import_module(module)
+    importlib.import_module("tasks")
+    for module in filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(",")):
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # a console script's path lacks it
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(
+                f"STEPDISTILL_TASKS={module}: {error}; name a module of this folder or of PYTHONPATH."
+            ) from error
 
 
 def names() -> list[str]:

@@ -53,10 +53,14 @@ def rationales_folder(dataset: Dataset, data_dir: Path | None = None) -> Path:
     )
 
 
+class MissingSplit(ValueError, LookupError):
+    """The records were written without this split (a teacher that has answered the training questions only)."""
+
+
 def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
     builder = tfds.builder_from_directory(str(folder))
     if split not in builder.info.splits:
-        raise ValueError(f"{folder} has no split '{split}'; it has {', '.join(builder.info.splits)}.")
+        raise MissingSplit(f"{folder} has no split '{split}'; it has {', '.join(builder.info.splits)}.")
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     return builder.as_dataset(split, shuffle_files=shuffle_files, read_config=config)
 
@@ -76,6 +80,19 @@ def _answers(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         answers = _open(rationales_folder(dataset), split, shuffle_files)
         return answers.filter(lambda answer: tf.equal(answer["unparsed_reason"], ""))
+
+    return read
+
+
+def _teacher_labels(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
+    """The teacher's labels to learn from; to evaluate, every question with its gold label, answered or not."""
+    answers, gold_examples = _answers(dataset), _gold_examples(dataset)
+
+    def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
+        if split == "train":
+            return answers(split, shuffle_files)
+        examples = gold_examples(split, shuffle_files)
+        return examples.map(lambda example: {**example, "teacher_label": example["label"]})
 
     return read
 
@@ -149,7 +166,9 @@ def register_tasks(dataset: Dataset) -> None:
     metrics = [accuracy_of(dataset)]
     name = dataset.name
     add_task(f"{name}_label", _gold_examples(dataset), LABEL_TASK_ID, "label", metrics=metrics)
-    add_task(f"{name}_teacher_label", _answers(dataset), LABEL_TASK_ID, "teacher_label", metrics=metrics)
+    add_task(
+        f"{name}_teacher_label", _teacher_labels(dataset), LABEL_TASK_ID, "teacher_label", metrics=metrics
+    )
     add_task(f"{name}_rationale", _answers(dataset), RATIONALE_TASK_ID, "rationale", metrics=[])
     for mixture, label_task in (("step_by_step", "label"), ("step_by_step_teacher_label", "teacher_label")):
         seqio.MixtureRegistry.add(

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib
+import sys
 from collections.abc import Mapping
 
 import seqio
@@ -170,9 +171,17 @@ def get_training_eval_datasets(
     """One pass over each of the mixture's tasks that has the split, for evaluation under teacher forcing."""
     provider = get_mixture_or_task(cfg)
     lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
-    return {
-        task.name: TrainStream(
-            [_tokenize(cfg, task, lengths)],
+    streams = {}
+    for task in seqio.get_subtasks(provider):
+        if cfg.split not in task.splits:
+            continue
+        try:
+            tokenized = _tokenize(cfg, task, lengths)
+        except LookupError as error:  # the task names the split, its data came without
+            print(f"{task.name} is not evaluated under teacher forcing: {error}", file=sys.stderr)
+            continue
+        streams[task.name] = TrainStream(
+            [tokenized],
             [1.0],
             converter_cls=feature_converter_cls,
             lengths=lengths,
@@ -184,6 +193,4 @@ def get_training_eval_datasets(
             num_shards=num_shards,
             num_epochs=1,
         )
-        for task in seqio.get_subtasks(provider)
-        if cfg.split in task.splits
-    }
+    return streams

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import seqio
 
 from stepdistill_jax.engine import models
@@ -109,6 +110,8 @@ class InferenceEvaluator:
                     "correct": _is_correct(task, target, prediction),
                 }
             )
+        if jax.process_index() != 0:
+            return
         path = self._log_dir / "predictions" / f"{task.name}-{self._cfg.split}-{step}.jsonl"
         write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 

@@ -96,18 +96,40 @@ def output_folder(output_dir: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_run_json(model_dir: Path, facts: Mapping[str, Any]) -> None:
-    """Writes run.json: the command, commit, versions and devices, and `facts` of the run."""
+def check_unchanged(model_dir: Path, earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Checks that a run goes on with the settings that its run.json has.
+
+    Raises:
+      ValueError: names the first setting that differs.
+    """
+    for name, value in facts.items():
+        if name in earlier and earlier[name] != value:
+            raise ValueError(
+                f"{name}={value!r}, but the run in {model_dir} has {earlier[name]!r}; use that, or another MODEL_DIR."
+            )
+
+
+def write_run_json(
+    model_dir: Path, facts: Mapping[str, Any], *, earlier: Mapping[str, Any] | None = None
+) -> None:
+    """Writes run.json: the command, commit, versions and devices, and `facts` of the run.
+
+    `earlier` is the run.json of a run that goes on: its command and start stay, and the time of going on is added.
+    """
     devices = jax.devices()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
         "versions": _versions(),
         "python": platform.python_version(),
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": now,
         **facts,
     }
+    if earlier:
+        record |= {name: earlier[name] for name in ("command", "started") if name in earlier}
+        record["resumed"] = [*earlier.get("resumed", []), now]
     write_atomically(model_dir / "run.json", json.dumps(record, indent=2) + "\n")
 
 
@@ -128,10 +150,14 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
+    """HEAD of our own clone; None for an installed wheel, whatever repository its environment lies in."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=root,
             capture_output=True,
             text=True,
             timeout=10,

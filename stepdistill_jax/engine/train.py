@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import seqio
 from clu import metric_writers
+from jax.experimental import multihost_utils
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import models, run_folder
@@ -103,25 +104,27 @@ def train(
 
     if run.resumes_at is not None:
         state = checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
+    elif begin_with is not None:
+        state = checkpoints_lib.restore_checkpoint(
+            begin_with, abstract_state, partitioner, dtype=checkpoint_cfg.restore.dtype
+        )
     else:
         state = initial_train_state(model, init_rng, shapes, types, partitioner, axes)
-        if begin_with is not None:
-            state = checkpoints_lib.restore_checkpoint(
-                begin_with,
-                state,
-                partitioner,
-                dtype=checkpoint_cfg.restore.dtype,
-            )
     first_step = run.begin(
         step=int(state.step),
         facts={
             "seed": seed,
-            "mixture_or_task_name": train_dataset_cfg.mixture_or_task_name,
             "num_parameters": num_parameters(abstract_state),
+            **_stream_settings(train_dataset_cfg),
         },
         summarize_config_fn=summarize_config_fn,
     )
     last_step = first_step + relative_steps if relative_steps is not None else total_steps
+    if begin_with is not None and int(state.step) >= last_step:
+        raise ValueError(
+            f"total_steps={last_step}, but {begin_with} is at step {int(state.step)}: nothing would be trained; set "
+            "relative_steps, or a larger total_steps."
+        )
     if run_eval_before_training and run.resumes_at is None:
         run.log_evaluation(evaluation.run(state))
 
@@ -162,6 +165,17 @@ def _loop(
                 run.save(step, state, checkpoints_lib.StreamPosition(seed=seed, next_draw=next_draw))
             run.resume()
     return state
+
+
+def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
+    """What the stream's position means nothing without: it must not change when a run goes on."""
+    return {
+        "mixture_or_task_name": cfg.mixture_or_task_name,
+        "split": cfg.split,
+        "batch_size": cfg.batch_size,
+        "pack": cfg.pack,
+        "task_feature_lengths": dict(cfg.task_feature_lengths),
+    }
 
 
 def _open_stream(
@@ -264,8 +278,12 @@ class _Run:
 
     def seed_and_position(self, random_seed: int | None) -> tuple[int, int]:
         """The run's seed and the stream's next draw: the saved ones if the run goes on."""
+        if random_seed is not None and not 0 <= random_seed < 2**32:
+            raise ValueError(f"random_seed={random_seed}; use 0 to {2**32 - 1}, or None to draw one.")
         if self.resumes_at is None:
-            return (int(time.time()) if random_seed is None else random_seed), 0
+            if random_seed is not None:
+                return random_seed, 0
+            return int(multihost_utils.broadcast_one_to_all(np.uint32(time.time()))), 0
         saved = self._checkpoints.restore_stream(self.resumes_at)
         if random_seed is not None and random_seed != saved.seed:
             raise ValueError(
@@ -278,9 +296,15 @@ class _Run:
         """Opens the logs at `step`; returns the step that the run began with, before any interruption."""
         earlier = run_folder.read_run_json(self.model_dir)
         first_step = earlier.get("first_step", step) if self.resumes_at is not None else step
+        if self.resumes_at is not None:
+            run_folder.check_unchanged(self.model_dir, earlier, facts)
         if not self._writes:
             return first_step
-        run_folder.write_run_json(self.model_dir, {**facts, "first_step": first_step})
+        run_folder.write_run_json(
+            self.model_dir,
+            {**facts, "first_step": first_step},
+            earlier=earlier if self.resumes_at is not None else {},
+        )
         # A run that was stopped before its first checkpoint begins again, and so do its logs.
         kept = step if self.resumes_at is not None else -1
         self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)

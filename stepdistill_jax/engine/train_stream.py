@@ -62,9 +62,14 @@ def tokenize_task(
         sequence_length=dict(lengths), split=split, shuffle=False, num_epochs=1, use_cached=use_cached, seed=0
     )
     rows: dict[str, list[np.ndarray]] = {name: [] for name in features}
-    for example in dataset.as_numpy_iterator():
-        for name in features:
-            rows[name].append(np.asarray(example[name][: lengths[name]], np.int32))
+    try:
+        for example in dataset.as_numpy_iterator():
+            for name in features:
+                rows[name].append(np.asarray(example[name][: lengths[name]], np.int32))
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise ValueError(
+            f"{task.name}/{split}: cannot be read: {error.message}. Write the records again."
+        ) from error
     if not rows[features[0]]:
         raise ValueError(
             f"{task.name}/{split}: no examples; prepare the dataset again, or choose another split."

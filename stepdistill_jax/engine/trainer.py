@@ -122,6 +122,8 @@ def check_microbatches(batch_size: int, num_microbatches: int | None, data_mesh_
     Raises:
       ValueError: if it does not.
     """
+    if num_microbatches is not None and num_microbatches < 1:
+        raise ValueError(f"num_microbatches={num_microbatches}; use 1 or more, or None.")
     parts = (num_microbatches or 1) * data_mesh_size
     if batch_size % parts:
         raise ValueError(
