@@ -1,12 +1,14 @@
 """Settings of every test: eight CPU devices so that sharding is real, and where the optional shared data lies."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import jax
 import pytest
 
 from stepdistill_jax.engine import alias
@@ -24,3 +26,11 @@ def shared() -> Path:
             f"no shared data at {SHARED}; set STEPDISTILL_SHARED to the folder that holds data/ and oracle/"
         )
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """For tests that compile far longer than they run: XLA leaves most optimisations out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

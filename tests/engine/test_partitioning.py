@@ -9,6 +9,7 @@ from stepdistill_jax.engine import adafactor, optimizers
 from stepdistill_jax.engine.initialize import abstract_train_state, initial_train_state
 from stepdistill_jax.engine.partitioning import PjitPartitioner, standard_logical_axis_rules
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHAPES = {"encoder_input_tokens": (8, 6), "decoder_input_tokens": (8, 6)}
 WI = ("encoder", "layers_0", "mlp", "wi_0", "kernel")  # logical axes embed, mlp: [16, 24]
 

@@ -13,6 +13,7 @@ from stepdistill_jax.engine.partitioning import PjitPartitioner, standard_logica
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, check_microbatches, metric_values
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 RATE = 0.1
 
 

@@ -10,15 +10,8 @@ from packed_batches import VOCAB_SIZE, only_task, pack
 from stepdistill_jax.engine import partitioning
 from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, metric_values
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 LABEL, RATIONALE = 1, 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These tests compile far longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
