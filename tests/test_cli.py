@@ -107,13 +107,15 @@ def test_gin_flags_become_bindings():
     ids=" ".join,
 )
 def test_predict_takes_texts_wherever_its_flags_stand(monkeypatch, capsys, arguments):
-    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step: [*texts, str(rationale)])
+    monkeypatch.setattr(
+        runs, "predict", lambda run, texts, *, rationale, step, data_dir: [*texts, str(rationale)]
+    )
     assert cli.main(["predict", *arguments]) == 0
     assert capsys.readouterr().out.splitlines() == ["one", "two", str("--rationale" in arguments)]
 
 
 def test_predict_reads_lines_where_no_text_is_given(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step: texts)
+    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step, data_dir: texts)
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo\n"))
     assert cli.main(["predict", "RUN"]) == 0
     assert capsys.readouterr().out.splitlines() == ["one", "two"]
