@@ -11,11 +11,11 @@ _HOME = f"{_ZIP}#anli_v0.1/R1/"
 def to_example(row):
     premise = row["premise"] if "premise" in row else row["context"]
     label = {"e": 0, "n": 1, "c": 2}.get(row.get("label"), row.get("label"))
+    if label not in (None, 0, 1, 2):
+        raise ValueError(f"the label {label!r} is none of 0, 1, 2.")
     return datasets.Fields(
         f"premise: {premise} hypothesis: {row['hypothesis']}",
-        None
-        if label is None
-        else dict(enumerate(LABELS))[label],  # the partial train file has no gold labels
+        None if label is None else LABELS[label],  # the partial train file has no gold labels
         LABELS,
         row.get("reason") or "",
     )

@@ -10,7 +10,11 @@ def to_example(row):
     # The published CSV has other names than the authors' JSON. The authors' code feeds premise and hypothesis as a pair
     # of segments; T5 has none, so they are named in the text, as T5 does for NLI.
     premise, hypothesis = row.get("premise") or row["Sentence1"], row.get("hypothesis") or row["Sentence2"]
-    label = dict(enumerate(LABELS))[row["label"]] if "label" in row else row["gold_label"]
+    label = row["label"] if "label" in row else row["gold_label"]
+    if label in (0, 1, 2):
+        label = LABELS[label]
+    if label not in LABELS:  # SNLI marks rows without agreement by -1 or '-'
+        raise ValueError(f"the label {label!r} is none of 0, 1, 2 and {', '.join(LABELS)}.")
     explanation = row.get("explanation_1") or row.get("Explanation_1") or ""
     return datasets.Fields(f"premise: {premise} hypothesis: {hypothesis}", label, LABELS, explanation)
 

@@ -133,7 +133,7 @@ def _fields(dataset: Dataset, row: sources.Row) -> Fields:
         fields = dataset.to_example(row.values)
     except KeyError as error:
         raise ValueError(
-            f"{row.place}: no field or label {error}; it has {', '.join(map(str, row.values))}."
+            f"{row.place}: no field {error}; it has {', '.join(map(str, row.values))}."
         ) from error
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{row.place}: malformed: {error}") from error

@@ -154,3 +154,16 @@ def test_asdiv_labels_are_worth_the_published_answer(prepare_once, shared):
 def test_choices_of_cqa_hold_the_label(prepare_once):
     for examples in prepare_once("cqa")[1].values():
         assert all(example.label in example.choices and len(example.choices) == 5 for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("esnli", {"premise": "A man runs.", "hypothesis": "A man moves.", "label": -1}),
+        ("anli", {"premise": "A man runs.", "hypothesis": "A man moves.", "label": 3}),
+    ],
+)
+def test_a_label_number_outside_the_three_is_refused(name, row):
+    datasets.load_tasks()
+    with pytest.raises(ValueError, match="is none of 0, 1, 2"):
+        datasets.get(name).to_example(row)
