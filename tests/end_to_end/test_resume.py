@@ -113,3 +113,31 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew(train, tmp_path):
     train(folder, *bindings)
     assert (folder / "metrics.jsonl").read_bytes() == first
     assert [json.loads(line)["step"] for line in first.splitlines()] == [0, 0, 1, 1, 1]
+
+
+def test_other_data_settings_are_refused_when_a_run_goes_on(finished_run, train, tmp_path):
+    folder = tmp_path / "goes_on"
+    shutil.copytree(finished_run, folder)
+    with pytest.raises(ValueError, match="mixture_or_task_name='wordproblems_label', but the run in"):
+        train(folder, "MIXTURE_OR_TASK_NAME = 'wordproblems_label'")
+    with pytest.raises(ValueError, match=r"batch_size=16, but the run in .* has 8"):
+        train(folder, "BATCH_SIZE = 16")
+
+
+def test_a_run_that_begins_with_a_checkpoint_takes_its_own_steps_on_top(finished_run, train, tmp_path):
+    gin_file = tmp_path / "continue.gin"
+    gin_file.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from t5x import utils\n"
+        "include 'gin/dsbs_t5_tiny.gin'\n"
+        "RESTORE = @utils.RestoreCheckpointConfig()\n"
+        f"utils.RestoreCheckpointConfig.path = {str(finished_run / 'checkpoint_24')!r}\n"
+        "utils.RestoreCheckpointConfig.mode = 'specific'\n"
+    )
+    folder = tmp_path / "begins_with_a_checkpoint"
+    step, _ = train(folder, "TRAIN_STEPS = 4", gin_file=gin_file)
+    assert step == 28
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [25, 26, 27, 28]
+    with pytest.raises(ValueError, match="total_steps=20, but .*checkpoint_24 is at step 24"):
+        train(tmp_path / "nothing_to_do", "train.total_steps = 20", "train.relative_steps = None", gin_file=gin_file)
