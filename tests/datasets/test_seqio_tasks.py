@@ -112,6 +112,13 @@ def test_teacher_label_task_writes_what_the_teacher_said(riddles):
     assert {example["targets_pretokenized"] for example in read("riddles_teacher_label")} == {b"a table"}
 
 
+def test_a_student_of_teacher_labels_is_evaluated_on_every_question(riddles, data_folder):
+    write_rationales(data_folder, splits=("train",))  # a teacher that was asked the training questions only
+    evaluated, gold = read("riddles_teacher_label", split="test"), read("riddles_label", split="test")
+    assert [e["example_id"] for e in evaluated] == [e["example_id"] for e in gold]
+    assert [e["targets_pretokenized"] for e in evaluated] == [e["targets_pretokenized"] for e in gold]
+
+
 @pytest.mark.parametrize(("name", "task_id"), [("label", 1), ("teacher_label", 1), ("rationale", 2)])
 def test_every_target_token_carries_its_task_end_of_sequence_included(riddles, name, task_id):
     for lengths in (None, {"inputs": 8, "targets": 3, "task_ids": 3}, {"inputs": 8, "targets": 3}):
