@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from stepdistill_jax import __version__
 from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
@@ -172,7 +173,18 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="train, validation or test (default test)")
     parser.add_argument("--step", type=int, help="checkpoint to use (default the newest)")
     parser.add_argument("--task", metavar="NAME", help="task or mixture (default the run's)")
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'NAME = VALUE'",
+        help="change a setting; also --gin.NAME=VALUE",
+    )
     _add_data_dir(parser)
+
+
+def _run_choices(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("step", "task", "data_dir", "gin_bindings")}
 
 
 def _add_eval(commands) -> None:
@@ -181,7 +193,8 @@ def _add_eval(commands) -> None:
         "eval",
         _eval,
         "score a run's checkpoint through SeqIO; writes RUN/<split>_eval",
-        "  stepdistill eval runs/tiny\n  stepdistill eval runs/tiny --split validation --step 500",
+        "  stepdistill eval runs/tiny\n  stepdistill eval runs/tiny --split validation --step 500\n"
+        "  stepdistill eval runs/xxl --gin.NUM_PARTITIONS=4",
     )
     _add_run_flags(parser)
 
@@ -189,7 +202,7 @@ def _add_eval(commands) -> None:
 def _eval(args: argparse.Namespace) -> None:
     from stepdistill_jax import runs
 
-    runs.evaluate(args.run, split=args.split, step=args.step, task=args.task, data_dir=args.data_dir)
+    runs.evaluate(args.run, split=args.split, **_run_choices(args))
 
 
 def _add_infer(commands) -> None:
@@ -207,9 +220,7 @@ def _add_infer(commands) -> None:
 def _infer(args: argparse.Namespace) -> None:
     from stepdistill_jax import runs
 
-    for file in runs.infer(
-        args.run, split=args.split, step=args.step, task=args.task, mode=args.mode, data_dir=args.data_dir
-    ):
+    for file in runs.infer(args.run, split=args.split, mode=args.mode, **_run_choices(args)):
         print(file)
 
 

@@ -139,5 +139,10 @@ def test_a_run_that_begins_with_a_checkpoint_takes_its_own_steps_on_top(finished
     assert step == 28
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == [25, 26, 27, 28]
-    with pytest.raises(ValueError, match="total_steps=20, but .*checkpoint_24 is at step 24"):
-        train(tmp_path / "nothing_to_do", "train.total_steps = 20", "train.relative_steps = None", gin_file=gin_file)
+    with pytest.raises(ValueError, match=r"total_steps=20, but .*checkpoint_24 is at step 24"):
+        train(
+            tmp_path / "nothing_to_do",
+            "train.total_steps = 20",
+            "train.relative_steps = None",
+            gin_file=gin_file,
+        )
