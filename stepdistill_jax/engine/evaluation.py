@@ -9,7 +9,12 @@ import jax
 import seqio
 
 from stepdistill_jax.engine import models
-from stepdistill_jax.engine.dataset_config import DatasetConfig, get_mixture_or_task, verify_matching_vocabs
+from stepdistill_jax.engine.dataset_config import (
+    DatasetConfig,
+    get_mixture_or_task,
+    get_training_eval_datasets,
+    verify_matching_vocabs,
+)
 from stepdistill_jax.engine.inference import get_infer_fn
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.run_folder import write_atomically
@@ -163,3 +168,56 @@ def teacher_forced_losses(
             )
         rows.append({"step": int(train_state.step), "split": split, "task": name, **metric_values(total)})
     return rows
+
+
+class RunEvaluation:
+    """Both kinds of evaluation of a run, prepared before the first step so that bad settings show at once."""
+
+    def __init__(
+        self,
+        model: models.BaseTransformerModel,
+        trainer: Trainer,
+        partitioner: PjitPartitioner,
+        axes: FlaxOptimTrainState,
+        train_eval_cfg: DatasetConfig | None,
+        infer_eval_cfg: DatasetConfig | None,
+        inference_evaluator_cls: Callable[..., seqio.Evaluator],
+        *,
+        eval_steps: int | None,
+        log_dir: Path,
+    ) -> None:
+        self._trainer, self._partitioner, self._axes, self._eval_steps = (
+            trainer,
+            partitioner,
+            axes,
+            eval_steps,
+        )
+        self._split = train_eval_cfg.split if train_eval_cfg else None
+        self._streams: dict[str, TrainStream] = {}
+        if train_eval_cfg is not None:
+            layout = partitioner.get_data_layout(train_eval_cfg.batch_size)
+            verify_matching_vocabs(train_eval_cfg, model)
+            self._streams = get_training_eval_datasets(
+                train_eval_cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
+            )
+        self._inference = (
+            InferenceEvaluator(infer_eval_cfg, inference_evaluator_cls, model, partitioner, log_dir)
+            if infer_eval_cfg is not None
+            else None
+        )
+
+    def run(self, state: FlaxOptimTrainState) -> list[dict[str, Any]]:
+        """Rows of metrics, one a task and kind of evaluation."""
+        rows = teacher_forced_losses(
+            self._trainer,
+            state,
+            self._streams,
+            self._partitioner,
+            split=self._split,
+            max_batches=self._eval_steps,
+        )
+        return rows + (self._inference.evaluate(state, self._axes) if self._inference else [])
+
+    def close(self) -> None:
+        if self._inference:
+            self._inference.close()

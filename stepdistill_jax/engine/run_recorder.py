@@ -1,0 +1,196 @@
+"""What a run writes while it trains: logs, TensorBoard, progress, checkpoints."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from clu import metric_writers
+from jax.experimental import multihost_utils
+
+from stepdistill_jax.engine import checkpoints as checkpoints_lib
+from stepdistill_jax.engine import run_folder
+from stepdistill_jax.engine.progress import Progress
+from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.train_stream import padding_fraction
+from stepdistill_jax.engine.trainer import metric_values
+
+
+@dataclasses.dataclass
+class _PendingStep:
+    """A step whose metrics are still being computed: they are fetched one step late, so that the device never waits."""
+
+    step: int
+    metrics: Any
+    learning_rate: Any
+    padding_fraction: float
+    num_tokens: int
+
+
+class RunRecorder:
+    """What a run writes: logs, checkpoints, progress. Only the first host writes logs."""
+
+    def __init__(
+        self,
+        model_dir: Path,
+        save_cfg: checkpoints_lib.SaveCheckpointConfig | None,
+        *,
+        eval_period: int,
+        stats_period: int | None,
+    ) -> None:
+        if model_dir.exists() and not model_dir.is_dir():
+            raise ValueError(f"model_dir='{model_dir}' is a file; name a folder.")
+        self.model_dir = model_dir
+        self._save_cfg = save_cfg
+        self._eval_period = eval_period
+        self._stats_period = stats_period or min(100, eval_period or 100)
+        self._checkpoints = checkpoints_lib.RunCheckpoints(model_dir, save_cfg) if save_cfg else None
+        self.resumes_at = self._checkpoints.latest_step() if self._checkpoints else None
+        self._pending: _PendingStep | None = None
+        self._writes = jax.process_index() == 0
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.model_dir.absolute() / f"checkpoint_{self.resumes_at}"
+
+    def seed_and_position(self, random_seed: int | None) -> tuple[int, int]:
+        """The run's seed and the stream's next draw: the saved ones if the run goes on."""
+        if random_seed is not None and not 0 <= random_seed < 2**32:
+            raise ValueError(f"random_seed={random_seed}; use 0 to {2**32 - 1}, or None to draw one.")
+        if self.resumes_at is None:
+            if random_seed is not None:
+                return random_seed, 0
+            return int(multihost_utils.broadcast_one_to_all(np.uint32(time.time()))), 0
+        saved = self._checkpoints.restore_stream(self.resumes_at)
+        if random_seed is not None and random_seed != saved.seed:
+            raise ValueError(
+                f"random_seed={random_seed}, but {self.checkpoint_path} was trained with {saved.seed}; use that seed, or "
+                "another MODEL_DIR."
+            )
+        return saved.seed, saved.next_draw
+
+    def begin(self, *, step: int, facts: dict[str, Any], summarize_config_fn: Callable[..., None]) -> int:
+        """Opens the logs at `step`; returns the step that the run began with, before any interruption."""
+        earlier = run_folder.read_run_json(self.model_dir)
+        first_step = earlier.get("first_step", step) if self.resumes_at is not None else step
+        if self.resumes_at is not None:
+            run_folder.check_unchanged(self.model_dir, earlier, facts)
+        if not self._writes:
+            return first_step
+        run_folder.write_run_json(
+            self.model_dir,
+            {**facts, "first_step": first_step},
+            earlier=earlier if self.resumes_at is not None else {},
+        )
+        # A run that was stopped before its first checkpoint begins again, and so do its logs.
+        kept = step if self.resumes_at is not None else -1
+        self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)
+        self._timing = run_folder.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=kept)
+        self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
+        self._eval_writer = metric_writers.SummaryWriter(str(self.model_dir / "training_eval"))
+        summarize_config_fn(str(self.model_dir), self._train_writer, step)
+        return first_step
+
+    def start_progress(self, step: int, last_step: int) -> None:
+        self._progress = Progress(first_step=step, total_steps=last_step, period=self._stats_period)
+        if self.resumes_at is not None:
+            self._progress.say(f"going on from {self.checkpoint_path}")
+
+    def pause(self) -> None:
+        """Waits for the pending step, so that its time counts, then stops the clock."""
+        self._flush_pending()
+        self._progress.pause()
+
+    def resume(self) -> None:
+        self._progress.resume()
+
+    def log_step(self, step: int, metrics: Any, learning_rate: Any, batch: dict[str, np.ndarray]) -> None:
+        """Takes a step's metrics, and writes those of the step before."""
+        tokens = [batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens")]
+        earlier, self._pending = (
+            self._pending,
+            _PendingStep(
+                step,
+                metrics,
+                learning_rate,
+                padding_fraction(batch),
+                sum(int(np.count_nonzero(t)) for t in tokens) * jax.process_count(),
+            ),
+        )
+        if earlier is not None:
+            self._write_step(earlier)
+            # The first step's time is the compiler's.
+            self._progress.resume()
+
+    def _flush_pending(self) -> None:
+        if self._pending is not None:
+            self._write_step(self._pending)
+            self._pending = None
+
+    def _write_step(self, pending: _PendingStep) -> None:
+        values = metric_values(pending.metrics)
+        values["learning_rate"] = float(pending.learning_rate)
+        for name, value in values.items():
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name}={value} at step {pending.step} in {self.model_dir}; lower the learning rate, or look at "
+                    "the batch."
+                )
+        if not self._writes:
+            return
+        self._metrics.write(
+            {"step": pending.step, "split": "train", **values, "padding_fraction": pending.padding_fraction}
+        )
+        self._progress.step(pending.step, values, num_tokens=pending.num_tokens)
+        if pending.step % self._stats_period == 0:
+            rates = self._progress.rates()
+            self._timing.write({"step": pending.step, **rates})
+            scalars = {name: value for name, value in values.items() if value is not None}
+            self._train_writer.write_scalars(
+                pending.step, {**scalars, "tokens_per_second": rates["tokens_per_second"]}
+            )
+
+    def log_evaluation(self, rows: list[dict[str, Any]]) -> None:
+        if not self._writes:
+            return
+        for row in rows:
+            self._metrics.write(row)
+            scalars = {
+                f"{row['split']}/{row['task']}/{name}": value
+                for name, value in row.items()
+                if isinstance(value, (int, float)) and name != "step"
+            }
+            self._eval_writer.write_scalars(row["step"], scalars)
+            if "accuracy" in row and hasattr(self, "_progress"):
+                self._progress.say(
+                    f"step {row['step']}  {row['split']} {row['task']}: accuracy {row['accuracy']:.1f} % "
+                    f"({row.get('num_correct')} of {row.get('num_examples')})"
+                )
+
+    def due(self, step: int, last_step: int) -> tuple[bool, bool]:
+        """(evaluate now?, save now?) The last step does both."""
+        period = self._save_cfg.period if self._save_cfg else None
+        evaluate = step == last_step or bool(self._eval_period and step % self._eval_period == 0)
+        save = self._save_cfg is not None and (step == last_step or bool(period and step % period == 0))
+        return evaluate, save
+
+    def save(self, step: int, state: FlaxOptimTrainState, position: checkpoints_lib.StreamPosition) -> None:
+        """Saves once every metric up to the step is on the disk: a checkpoint vouches for the logs before it."""
+        if self._writes:
+            self._metrics.sync()
+        self._checkpoints.save(step, state, position)
+
+    def close(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        if hasattr(self, "_progress"):
+            self._progress.close()
+        if self._writes and hasattr(self, "_metrics"):
+            for log in (self._metrics, self._timing):
+                log.close()
+            for writer in (self._train_writer, self._eval_writer):
+                writer.flush()
