@@ -13,8 +13,9 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _native_stderr_closed():
         import tensorflow
-    for kind in ("GPU", "TPU"):  # JAX's
-        tensorflow.config.set_visible_devices([], kind)
+
+        for kind in ("GPU", "TPU"):  # they are JAX's
+            tensorflow.config.set_visible_devices([], kind)
 
 
 @contextlib.contextmanager
