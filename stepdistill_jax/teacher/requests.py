@@ -1,0 +1,122 @@
+"""What a language model is asked, what it answers, and how asking can fail."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat; `role` is 'system', 'user' or 'assistant'."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model continues a prompt; everything that changes what comes out.
+
+    Attributes:
+      temperature: 0.0 is greedy.
+      max_tokens: the longest answer, in the model's own tokens.
+      top_p: nucleus sampling; 1.0 keeps all tokens.
+      stop: strings that end the answer, which doesn't contain them.
+      seed: of this one request; None leaves it to the model.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "stop": list(self.stop)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a language model.
+
+    Attributes:
+      example_id: of the example that it is about.
+      model: the model's name, as its server knows it.
+      prompt: a text to be continued, or the messages of a chat.
+      sampling: see Sampling.
+      sample: the how-manieth answer to the same prompt this is, from 0.
+    """
+
+    example_id: str
+    model: str
+    prompt: str | tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    sample: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 over all fields, in hex: the same question again is the same key, and is not paid for again."""
+        prompt = self.prompt if isinstance(self.prompt, str) else [[m.role, m.content] for m in self.prompt]
+        parts = [self.example_id, self.model, prompt, self.sampling.as_dict(), self.sample]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt as one text, to show and to count; a chat's turns are headed by their roles."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n\n".join(f"[{message.role}]\n{message.content}" for message in self.prompt)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, unparsed. Numbers of tokens are -1 where the server doesn't say.
+
+    Attributes:
+      text: raw.
+      finish_reason: 'stop', or 'length' where `max_tokens` cut it.
+      model: as the server names it; may be more exact than what was asked for.
+    """
+
+    text: str
+    finish_reason: str = ""
+    prompt_tokens: int = -1
+    completion_tokens: int = -1
+    model: str = ""
+
+
+# Whether trying again can help: 'retry', 'give_up' (this request only), or 'stop' (no request can succeed: wrong key).
+Mend = Literal["retry", "give_up", "stop"]
+
+
+class RequestError(Exception):
+    """A request that was not answered.
+
+    Attributes:
+      kind: what happened, as the manifest counts it: 'rate limited', 'timeout', 'HTTP 500', …
+      mend: 'retry', 'give_up' or 'stop'; see Mend.
+      retry_after_seconds: what the server asked for, or None.
+    """
+
+    def __init__(
+        self, kind: str, detail: str = "", *, mend: Mend = "give_up", retry_after_seconds: float | None = None
+    ):
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+        self.detail = detail
+        self.mend = mend
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that was given up, as it is stored: its kind, and the last error's text."""
+
+    kind: str
+    detail: str = ""
+
+
+Reply = Answer | Failure
