@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
+from stepdistill_jax.engine import distributed
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage, which --help shows."""
@@ -13,7 +15,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --gin_file, --gin_bindings, --gin_search_paths, --tfds_data_dir and --dry_run."""
+    """Adds --gin_file, --gin_bindings, --gin_search_paths, --tfds_data_dir, --dry_run, and those of several hosts."""
     parser.add_argument(
         "--gin_file",
         action="append",
@@ -40,6 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="read and print the configuration, then stop")
     for flag in ("--logtostderr", "--alsologtostderr"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
+    distributed.add_flags(parser)
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:

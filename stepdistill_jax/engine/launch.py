@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine import alias, distributed
 from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
@@ -33,7 +33,8 @@ def run_script(script: str, args: argparse.Namespace) -> object:
     if args.dry_run:
         print(gin.config_str())
         return None
-    return configured(_entry_point(script))
+    with distributed.joined(args):
+        return configured(_entry_point(script))
 
 
 def call(
