@@ -166,9 +166,17 @@ def get_training_eval_datasets(
     cfg: DatasetConfig,
     shard_id: int,
     num_shards: int,
+    eval_steps: int | None,
     feature_converter_cls: type[seqio.FeatureConverter],
+    deterministic: bool = False,
+    model_dir: str | None = None,
+    start_step: int = 0,
 ) -> dict[str, TrainStream]:
-    """One pass over each of the mixture's tasks that has the split, for evaluation under teacher forcing."""
+    """One pass over each of the mixture's tasks that has the split, for evaluation under teacher forcing.
+
+    The evaluation takes `eval_steps` batches of a stream. What follows `feature_converter_cls` is taken for T5X's sake: every
+    stream is deterministic, and begins at its start.
+    """
     provider = get_mixture_or_task(cfg)
     lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
     streams = {}

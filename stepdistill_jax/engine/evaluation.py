@@ -16,11 +16,12 @@ from stepdistill_jax.engine.dataset_config import (
     verify_matching_vocabs,
 )
 from stepdistill_jax.engine.inference import get_infer_fn
+from stepdistill_jax.engine.metrics import metric_values
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.run_folder import write_atomically
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import TrainStream
-from stepdistill_jax.engine.trainer import Trainer, metric_values
+from stepdistill_jax.engine.trainer import Trainer
 
 Row = dict[str, Any]
 
@@ -35,6 +36,9 @@ class InferenceEvaluator:
         model: models.BaseModel,
         partitioner: PjitPartitioner,
         log_dir: Path,
+        verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+            verify_matching_vocabs
+        ),
     ) -> None:
         """Reads and caches the split's examples.
 
@@ -44,10 +48,12 @@ class InferenceEvaluator:
           model: decodes by its `predict_batch`.
           partitioner: of parameters and batch.
           log_dir: SeqIO's loggers write to log_dir/inference_eval, predictions go to log_dir/predictions.
+          verify_matching_vocabs_fn: checks the config against the model; None leaves that out.
         """
         cfg = infer_eval_dataset_cfg
         get_mixture_or_task(cfg)
-        verify_matching_vocabs(cfg, model)
+        if verify_matching_vocabs_fn is not None:
+            verify_matching_vocabs_fn(cfg, model)
         self._cfg, self._model, self._partitioner, self._log_dir = cfg, model, partitioner, log_dir
         self._evaluator = inference_evaluator_cls(
             mixture_or_task_name=cfg.mixture_or_task_name,
@@ -185,6 +191,8 @@ class RunEvaluation:
         *,
         eval_steps: int | None,
         log_dir: Path,
+        get_streams: Callable[..., Mapping[str, TrainStream]] = get_training_eval_datasets,
+        verify: Callable[[DatasetConfig, models.BaseTransformerModel], None] = verify_matching_vocabs,
     ) -> None:
         self._trainer, self._partitioner, self._axes, self._eval_steps = (
             trainer,
@@ -193,22 +201,22 @@ class RunEvaluation:
             eval_steps,
         )
         self._split = train_eval_cfg.split if train_eval_cfg else None
-        self._streams: dict[str, TrainStream] = {}
+        self._streams: Mapping[str, TrainStream] = {}
         if train_eval_cfg is not None:
             layout = partitioner.get_data_layout(train_eval_cfg.batch_size)
-            verify_matching_vocabs(train_eval_cfg, model)
-            self._streams = get_training_eval_datasets(
-                train_eval_cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS
+            verify(train_eval_cfg, model)
+            self._streams = get_streams(
+                train_eval_cfg, layout.shard_id, layout.num_shards, eval_steps, model.FEATURE_CONVERTER_CLS
             )
         self._inference = (
-            InferenceEvaluator(infer_eval_cfg, inference_evaluator_cls, model, partitioner, log_dir)
+            InferenceEvaluator(infer_eval_cfg, inference_evaluator_cls, model, partitioner, log_dir, verify)
             if infer_eval_cfg is not None
             else None
         )
 
-    def run(self, state: FlaxOptimTrainState) -> list[dict[str, Any]]:
-        """Rows of metrics, one a task and kind of evaluation."""
-        rows = teacher_forced_losses(
+    def teacher_forced(self, state: FlaxOptimTrainState) -> list[Row]:
+        """A row of losses a task, from the gold targets."""
+        return teacher_forced_losses(
             self._trainer,
             state,
             self._streams,
@@ -216,7 +224,10 @@ class RunEvaluation:
             split=self._split,
             max_batches=self._eval_steps,
         )
-        return rows + (self._inference.evaluate(state, self._axes) if self._inference else [])
+
+    def decoded(self, state: FlaxOptimTrainState) -> list[Row]:
+        """A row of SeqIO's metrics a task, from what the model decodes."""
+        return self._inference.evaluate(state, self._axes) if self._inference else []
 
     def close(self) -> None:
         if self._inference:

@@ -1,7 +1,6 @@
 """Gin: reading a run's configuration, and errors in it as one line."""
 
 import contextlib
-import difflib
 import inspect
 import logging
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import gin
 
 from stepdistill_jax.engine.gin_flags import rewrite_gin_args
+from stepdistill_jax.engine.nearest import nearest
 from stepdistill_jax.engine.run_folder import write_atomically
 
 __all__ = ["parse_gin_flags", "rewrite_gin_args", "summarize_gin_config"]
@@ -81,7 +81,7 @@ def _check_macros(gin_bindings: Sequence[str], of_files: set[str]) -> None:
         macro = _MACRO.match(binding)
         if macro and macro[1] not in known:
             raise ValueError(
-                f"'{binding}': no gin file has or uses a macro '{macro[1]}'{_nearest(macro[1], known)}."
+                f"'{binding}': no gin file has or uses a macro '{macro[1]}'{nearest(macro[1], known)}."
             )
 
 
@@ -93,12 +93,7 @@ def _no_file(text: str, gin_search_paths: Sequence[str]) -> str:
     there = {
         str(path.relative_to(folder)) for folder in folders for path in Path(folder).glob("gin/**/*.gin")
     }
-    return f"No gin file '{match['file']}' in {', '.join(folders)}{_nearest(match['file'], there)}."
-
-
-def _nearest(name: str, known: set[str] | list[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-    return f"; nearest '{near[0]}'" if near else ""
+    return f"No gin file '{match['file']}' in {', '.join(folders)}{nearest(match['file'], there)}."
 
 
 def explain(error: Exception) -> str:
@@ -155,7 +150,7 @@ def one_line_errors() -> Iterator[None]:
 
 def _no_parameter(configurable: str, parameter: str) -> str:
     names = _parameter_names(configurable)
-    return f"{configurable} has no parameter '{parameter}'{_nearest(parameter, names)}."
+    return f"{configurable} has no parameter '{parameter}'{nearest(parameter, names)}."
 
 
 def _one_line(text: str) -> str:

@@ -1,12 +1,55 @@
 """The train state of a run: its shape, its split over the mesh, and its first values."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from stepdistill_jax.engine import models
+from stepdistill_jax.engine.optimizers import OptimizerDef
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+
+
+class TrainStateInitializer:
+    """T5X's name (`t5x.utils`): what a run's state looks like, where it lies, and its first values.
+
+    Attributes:
+      global_train_state_shape: the state with a ShapeDtypeStruct in place of every array; nothing is allocated.
+      train_state_axes: a PartitionSpec for every array of the state.
+    """
+
+    def __init__(
+        self,
+        optimizer_def: OptimizerDef,
+        init_fn: Callable[..., Mapping[str, Any]],
+        input_shapes: Mapping[str, tuple[int, ...]],
+        partitioner: PjitPartitioner,
+        input_types: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Works out shapes and axes; nothing is computed.
+
+        Args:
+          optimizer_def: makes the optimizer's state.
+          init_fn: (rng, input_shapes, input_types) -> variables, a model's `get_initial_variables`.
+          input_shapes: of the global batch's features.
+          partitioner: says what lies where.
+          input_types: of the features, default int32.
+        """
+
+        def create(rng: jax.Array) -> FlaxOptimTrainState:
+            return FlaxOptimTrainState.create(optimizer_def, init_fn(rng, input_shapes, input_types))
+
+        self._create, self._partitioner = create, partitioner
+        self.global_train_state_shape = jax.eval_shape(create, jax.random.key(0))
+        self.train_state_axes = partitioner.get_mesh_axes(self.global_train_state_shape)
+
+    def from_scratch(self, init_rng: jax.Array) -> FlaxOptimTrainState:
+        """Random parameters and the optimizer's first state, each made where it will live."""
+        init = self._partitioner.partition(
+            self._create, in_axis_resources=None, out_axis_resources=self.train_state_axes
+        )
+        return init(init_rng)
 
 
 def abstract_train_state(

@@ -11,6 +11,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -163,6 +164,21 @@ def set_step_metrics_num_steps(metrics: Any, num_steps: Scalar) -> Any:
         metrics,
         is_leaf=is_metric_obj,
     )
+
+
+def metric_values(metrics: Mapping[str, clu_metrics.Metric]) -> dict[str, float | None]:
+    """Metrics' values as Python numbers; None where a mean has nothing to average over.
+
+    Rates and durations that nobody has given their seconds are left out.
+    """
+    values: dict[str, float | None] = {}
+    for name, metric in metrics.items():
+        if is_time_metric(metric) and metric.duration is None:
+            continue
+        count = getattr(metric, "count", None)
+        empty = count is not None and float(np.asarray(count)) == 0.0
+        values[name] = None if empty else float(np.asarray(metric.compute()))
+    return values
 
 
 def compute_weighted_accuracy(

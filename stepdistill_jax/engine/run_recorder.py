@@ -14,10 +14,10 @@ from jax.experimental import multihost_utils
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import run_folder
+from stepdistill_jax.engine.metrics import metric_values
 from stepdistill_jax.engine.progress import Progress
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import padding_fraction
-from stepdistill_jax.engine.trainer import metric_values
 
 
 @dataclasses.dataclass
@@ -47,11 +47,16 @@ class RunRecorder:
         self.model_dir = model_dir
         self._save_cfg = save_cfg
         self._eval_period = eval_period
-        self._stats_period = stats_period or min(100, eval_period or 100)
+        self.stats_period = stats_period or min(100, eval_period or 100)
         self._checkpoints = checkpoints_lib.RunCheckpoints(model_dir, save_cfg) if save_cfg else None
         self.resumes_at = self._checkpoints.latest_step() if self._checkpoints else None
         self._pending: _PendingStep | None = None
         self._writes = jax.process_index() == 0
+
+    @property
+    def saves(self) -> bool:
+        """Whether the run writes checkpoints."""
+        return self._save_cfg is not None
 
     @property
     def checkpoint_path(self) -> Path:
@@ -96,7 +101,7 @@ class RunRecorder:
         return first_step
 
     def start_progress(self, step: int, last_step: int) -> None:
-        self._progress = Progress(first_step=step, total_steps=last_step, period=self._stats_period)
+        self._progress = Progress(first_step=step, total_steps=last_step, period=self.stats_period)
         if self.resumes_at is not None:
             self._progress.say(f"going on from {self.checkpoint_path}")
 
@@ -146,7 +151,7 @@ class RunRecorder:
             {"step": pending.step, "split": "train", **values, "padding_fraction": pending.padding_fraction}
         )
         self._progress.step(pending.step, values, num_tokens=pending.num_tokens)
-        if pending.step % self._stats_period == 0:
+        if pending.step % self.stats_period == 0:
             rates = self._progress.rates()
             self._timing.write({"step": pending.step, **rates})
             scalars = {name: value for name, value in values.items() if value is not None}

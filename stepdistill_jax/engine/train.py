@@ -1,6 +1,9 @@
 """The training loop: restore, next batch, step, log, evaluate, save."""
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +12,17 @@ import seqio
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import models
+from stepdistill_jax.engine.actions import ActionMode, BaseAction, RunActions
 from stepdistill_jax.engine.dataset_config import (
     DatasetConfig,
     get_dataset,
+    get_training_eval_datasets,
     verify_matching_vocabs,
 )
 from stepdistill_jax.engine.evaluation import RunEvaluation
 from stepdistill_jax.engine.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.initialize import abstract_train_state, initial_train_state, num_parameters
+from stepdistill_jax.engine.initialize import TrainStateInitializer, num_parameters
+from stepdistill_jax.engine.notices import say_once
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.run_recorder import RunRecorder
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
@@ -43,7 +49,17 @@ def train(
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
+    get_dataset_fn: Callable[..., TrainStream] = get_dataset,
+    concurrent_metrics: bool = True,
+    actions: Mapping[str, Sequence[BaseAction]] | None = None,
+    train_eval_get_dataset_fn: Callable[..., Mapping[str, TrainStream]] = get_training_eval_datasets,
     run_eval_before_training: bool = False,
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
+    use_orbax: bool = True,
+    verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+        verify_matching_vocabs
+    ),
+    gc_period: int = 0,
 ) -> tuple[int, FlaxOptimTrainState]:
     """Trains a model in `model_dir`, going on from its newest checkpoint if it has one. T5X's arguments.
 
@@ -65,7 +81,16 @@ def train(
       use_hardware_rng: a faster generator whose numbers differ between kinds of devices.
       summarize_config_fn: called as (model_dir, summary_writer, step) before the first step.
       inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it.
+      get_dataset_fn: gives the training stream of a `DatasetConfig`, this process's part.
+      concurrent_metrics: taken for T5X's sake; metrics are fetched one step late, and actions see them all the same.
+      actions: the name of an `ActionMode` ('TRAIN', 'TRAIN_EVAL', 'INFER_EVAL') -> actions that may stop the run; the
+        step at which they do is saved and evaluated like a last one. Those of TRAIN run every `stats_period` steps.
+      train_eval_get_dataset_fn: gives the tasks of teacher-forced evaluation.
       run_eval_before_training: whether to evaluate the state that training begins with.
+      train_state_initializer_cls: makes the first state.
+      use_orbax: taken for T5X's sake; checkpoints are Orbax's.
+      verify_matching_vocabs_fn: checks a `DatasetConfig` against the model; None leaves that out.
+      gc_period: steps between runs of Python's garbage collector; 0 leaves it to Python.
 
     Returns:
       (step, state) after the last step.
@@ -74,6 +99,10 @@ def train(
       ValueError: for settings that do not fit together, before anything is compiled.
       FloatingPointError: if a loss is not finite; it names the metric and the step.
     """
+    if not use_orbax:
+        say_once(
+            "train.use_orbax=False has no effect: checkpoints are written in Orbax's layout, and read in both."
+        )
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
     run = RunRecorder(
@@ -82,19 +111,28 @@ def train(
     restore = checkpoint_cfg.restore if run.resumes_at is None else None
     begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
     seed, position = run.seed_and_position(random_seed)
-    stream = _open_stream(model, train_dataset_cfg, partitioner, seed)
+    verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
+    verify(train_dataset_cfg, model)
+    stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
 
     first_batch = next(stream.batches(step=0, first_draw=0))[0]
     shapes = {name: (train_dataset_cfg.batch_size, *rows.shape[1:]) for name, rows in first_batch.items()}
     types = {name: rows.dtype for name, rows in first_batch.items()}
-    abstract_state = abstract_train_state(model, shapes, types)
-    axes = partitioner.get_mesh_axes(abstract_state)
+    initializer = train_state_initializer_cls(
+        optimizer_def=model.optimizer_def,
+        init_fn=model.get_initial_variables,
+        input_shapes=shapes,
+        input_types=types,
+        partitioner=partitioner,
+    )
+    abstract_state, axes = initializer.global_train_state_shape, initializer.train_state_axes
     init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
     trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
     check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+    run_actions = RunActions(actions, train_period=run.stats_period)
     evaluation = RunEvaluation(
         model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
-        eval_steps=eval_steps, log_dir=run.model_dir,
+        eval_steps=eval_steps, log_dir=run.model_dir, get_streams=train_eval_get_dataset_fn, verify=verify,
     )  # fmt: skip
 
     if run.resumes_at is not None:
@@ -104,7 +142,7 @@ def train(
             begin_with, abstract_state, partitioner, dtype=checkpoint_cfg.restore.dtype
         )
     else:
-        state = initial_train_state(model, init_rng, shapes, types, partitioner, axes)
+        state = initializer.from_scratch(init_rng)
     first_step = run.begin(
         step=int(state.step),
         facts={
@@ -115,16 +153,22 @@ def train(
         summarize_config_fn=summarize_config_fn,
     )
     last_step = first_step + relative_steps if relative_steps is not None else total_steps
-    if begin_with is not None and int(state.step) >= last_step:
+    only_evaluates = run_eval_before_training and int(state.step) == last_step
+    if begin_with is not None and int(state.step) >= last_step and not only_evaluates:
         raise ValueError(
             f"total_steps={last_step}, but {begin_with} is at step {int(state.step)}: nothing would be trained; set "
             "relative_steps, or a larger total_steps."
         )
-    if run_eval_before_training and run.resumes_at is None:
-        run.log_evaluation(evaluation.run(state))
 
+    stop = (
+        run_eval_before_training and run.resumes_at is None and _evaluate(run, evaluation, run_actions, state)
+    )
     try:
-        state = _loop(run, trainer, evaluation, partitioner, stream, state, position, last_step, seed)
+        if not stop:
+            with _collecting_garbage(gc_period):
+                state = _loop(
+                    run, trainer, evaluation, run_actions, partitioner, stream, state, position, last_step, seed, gc_period
+                )  # fmt: skip
     finally:
         run.close()
         evaluation.close()
@@ -135,14 +179,16 @@ def _loop(
     run: RunRecorder,
     trainer: Trainer,
     evaluation: RunEvaluation,
+    actions: RunActions,
     partitioner: PjitPartitioner,
     stream: TrainStream,
     state: FlaxOptimTrainState,
     position: int,
     last_step: int,
     seed: int,
+    gc_period: int,
 ) -> FlaxOptimTrainState:
-    """The steps from the state's on to `last_step`."""
+    """The steps from the state's on to `last_step`, or to one at which an action stops the run."""
     step = int(state.step)
     batches = stream.batches(step=step, first_draw=position)
     run.start_progress(step, last_step)
@@ -151,15 +197,48 @@ def _loop(
         state, metrics, learning_rate = trainer.train_step(state, partitioner.global_batch(batch))
         step += 1
         run.log_step(step, metrics, learning_rate, batch)
+        if actions.after_step(step, state, metrics):
+            last_step = step
         evaluate, save = run.due(step, last_step)
         if evaluate or save:
             run.pause()
-            if evaluate:
-                run.log_evaluation(evaluation.run(state))
+            if evaluate and _evaluate(run, evaluation, actions, state):
+                last_step, save = step, save or run.saves
             if save:
                 run.save(step, state, checkpoints_lib.StreamPosition(seed=seed, next_draw=next_draw))
             run.resume()
+        if gc_period and step % gc_period == 0:
+            gc.collect()
     return state
+
+
+def _evaluate(
+    run: RunRecorder, evaluation: RunEvaluation, actions: RunActions, state: FlaxOptimTrainState
+) -> bool:
+    """Evaluates and logs; True if an action wants the run to stop."""
+    stop = False
+    for mode, rows in (
+        (ActionMode.TRAIN_EVAL, evaluation.teacher_forced),
+        (ActionMode.INFER_EVAL, evaluation.decoded),
+    ):
+        rows_of_mode = rows(state)
+        run.log_evaluation(rows_of_mode)
+        if rows_of_mode:
+            stop |= actions.run(mode, state, {row["task"]: row for row in rows_of_mode})
+    return stop
+
+
+@contextlib.contextmanager
+def _collecting_garbage(gc_period: int) -> Iterator[None]:
+    """Leaves garbage collection to the loop where it has a period."""
+    if not gc_period:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
@@ -174,8 +253,18 @@ def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
 
 
 def _open_stream(
-    model: models.BaseTransformerModel, cfg: DatasetConfig, partitioner: PjitPartitioner, seed: int
+    get_dataset_fn: Callable[..., TrainStream],
+    model: models.BaseTransformerModel,
+    cfg: DatasetConfig,
+    partitioner: PjitPartitioner,
+    seed: int,
 ) -> TrainStream:
     layout = partitioner.get_data_layout(cfg.batch_size)
-    verify_matching_vocabs(cfg, model)
-    return get_dataset(cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS, seed=seed)
+    cfg = cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
+    stream = get_dataset_fn(cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS)
+    if not isinstance(stream, TrainStream):
+        raise ValueError(
+            f"train.get_dataset_fn gave a {type(stream).__name__}; it must give a TrainStream, as utils.get_dataset does: "
+            "that is what a run can be resumed from exactly."
+        )
+    return stream

@@ -5,13 +5,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec
 
 from stepdistill_jax.engine import models
+from stepdistill_jax.engine.actions import (
+    ActionMode,
+    BaseAction,
+    EarlyStoppingAction,
+    TerminateOnNanAction,
+)
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.schedules import LearningRateFn
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.weight_metrics import WeightMetricsComputer
+
+__all__ = [
+    "ActionMode",
+    "BaseAction",
+    "EarlyStoppingAction",
+    "TerminateOnNanAction",
+    "Trainer",
+    "WeightMetricsComputer",
+    "accumulate_gradients",
+    "check_microbatches",
+]
 
 Batch = Mapping[str, jax.Array]
 Metrics = Mapping[str, Any]
@@ -30,11 +47,11 @@ def accumulate_gradients(
     add up to that of the batch.
 
     Args:
-      num_microbatches: parts that the batch is worked through in, to save memory; None or 1 does it at once.
+      num_microbatches: parts that the batch is worked through in, to save memory; None, 0 or 1 does it at once.
     """
     batch = model.with_loss_weights(batch)
     gradient = jax.grad(model.loss_fn, has_aux=True)
-    if num_microbatches is None or num_microbatches == 1:
+    if num_microbatches is None or num_microbatches <= 1:
         return gradient(params, batch, dropout_rng)
 
     # Every n-th row goes to the same part: each device then has rows of every part, and none has to move.
@@ -79,6 +96,7 @@ class Trainer:
         rng: jax.Array,
         learning_rate_fn: LearningRateFn,
         num_microbatches: int | None = None,
+        weight_metrics_computer: WeightMetricsComputer | None = None,
     ) -> None:
         """Prepares the steps; the first call of each compiles.
 
@@ -89,6 +107,7 @@ class Trainer:
           rng: key of dropout; step n uses the key folded with n, so that it does not depend on where a run began.
           learning_rate_fn: step -> learning rate.
           num_microbatches: parts of a batch that are worked through one after another.
+          weight_metrics_computer: adds metrics of the size of weights, gradients and updates to every step.
         """
         self.num_microbatches = num_microbatches
         batch_spec = partitioner.data_partition_spec
@@ -98,7 +117,13 @@ class Trainer:
             grads, metrics = accumulate_gradients(
                 model, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
             )
-            return state.apply_gradient(grads, learning_rate), metrics, learning_rate
+            new_state = state.apply_gradient(grads, learning_rate)
+            if weight_metrics_computer is not None:
+                metrics = {
+                    **metrics,
+                    **weight_metrics_computer.compute_metrics(grads, state, new_state),
+                }
+            return new_state, metrics, learning_rate
 
         def eval_step(params: Any, batch: Batch) -> Metrics:
             return model.eval_fn(params, model.with_loss_weights(batch))[1]
@@ -122,7 +147,7 @@ def check_microbatches(batch_size: int, num_microbatches: int | None, data_mesh_
     Raises:
       ValueError: if it does not.
     """
-    if num_microbatches is not None and num_microbatches < 1:
+    if num_microbatches is not None and num_microbatches < 0:
         raise ValueError(f"num_microbatches={num_microbatches}; use 1 or more, or None.")
     parts = (num_microbatches or 1) * data_mesh_size
     if batch_size % parts:
@@ -130,13 +155,3 @@ def check_microbatches(batch_size: int, num_microbatches: int | None, data_mesh_
             f"batch_size={batch_size} does not split into num_microbatches={num_microbatches} over {data_mesh_size} "
             f"devices on mesh axis 'data'; use a multiple of {parts}."
         )
-
-
-def metric_values(metrics: Metrics) -> dict[str, float | None]:
-    """Metrics' values as Python numbers; None where a mean has nothing to average over."""
-    values: dict[str, float | None] = {}
-    for name, metric in metrics.items():
-        count = getattr(metric, "count", None)
-        empty = count is not None and float(np.asarray(count)) == 0.0
-        values[name] = None if empty else float(np.asarray(metric.compute()))
-    return values

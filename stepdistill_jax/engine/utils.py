@@ -12,6 +12,7 @@ from stepdistill_jax.engine.dataset_config import (
     verify_matching_vocabs,
 )
 from stepdistill_jax.engine.inference import get_infer_fn
+from stepdistill_jax.engine.initialize import TrainStateInitializer
 from stepdistill_jax.engine.schedules import create_learning_rate_scheduler
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DatasetConfig",
     "RestoreCheckpointConfig",
     "SaveCheckpointConfig",
+    "TrainStateInitializer",
     "create_learning_rate_scheduler",
     "get_dataset",
     "get_infer_fn",

@@ -25,7 +25,7 @@ def no_compilation(monkeypatch):
     def compiled(*_, **__):
         raise AssertionError("something was compiled before the error showed")
 
-    monkeypatch.setattr("stepdistill_jax.engine.train.initial_train_state", compiled)
+    monkeypatch.setattr("stepdistill_jax.engine.initialize.TrainStateInitializer.from_scratch", compiled)
     monkeypatch.setattr("stepdistill_jax.engine.trainer.accumulate_gradients", compiled)
     monkeypatch.setattr("stepdistill_jax.engine.models.EncoderDecoderModel.predict_batch", compiled)
 

@@ -9,9 +9,10 @@ from flax.linen import partitioning as flax_partitioning
 
 from stepdistill_jax.engine import adafactor, metrics, models, optimizers
 from stepdistill_jax.engine.initialize import abstract_train_state
+from stepdistill_jax.engine.metrics import metric_values
 from stepdistill_jax.engine.partitioning import PjitPartitioner, standard_logical_axis_rules
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, check_microbatches, metric_values
+from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients, check_microbatches
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 RATE = 0.1
