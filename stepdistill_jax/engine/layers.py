@@ -178,6 +178,24 @@ def dot_product_attention(
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
+ATTENTION_IMPLEMENTATIONS = ("plain", "xla", "cudnn")
+
+
+def check_attention(implementation: str, dropout_rate: float, float32_logits: bool) -> None:
+    """Checks that an implementation of attention is known and can do what is asked of it.
+
+    Raises:
+      ValueError: if not.
+    """
+    if implementation not in ATTENTION_IMPLEMENTATIONS:
+        raise ValueError(f"attention={implementation!r}; use one of {', '.join(ATTENTION_IMPLEMENTATIONS)}.")
+    if implementation != "plain" and (dropout_rate or float32_logits):
+        raise ValueError(
+            f"attention={implementation!r} with dropout_rate={dropout_rate} and float32_attention_logits={float32_logits}: "
+            "jax.nn.dot_product_attention has neither; use 'plain', or 0.0 and False."
+        )
+
+
 class MultiHeadDotProductAttention(nn.Module):
     """Multi-head attention with two kinds of cache for decoding.
 
@@ -192,6 +210,7 @@ class MultiHeadDotProductAttention(nn.Module):
     dtype: DType = jnp.float32
     dropout_rate: float = 0.0
     float32_logits: bool = False
+    implementation: str = "plain"
 
     def _project(self, name: str, inputs: jax.Array, kernel_init: Initializer = fan_in_normal) -> jax.Array:
         heads = DenseGeneral(
@@ -228,6 +247,23 @@ class MultiHeadDotProductAttention(nn.Module):
         value = self.variable("cache", "encoded_value", lambda: self._project("value", inputs_kv))
         return key.value, value.value
 
+    def _attend(self, query, key, value, mask, bias, deterministic: bool) -> jax.Array:
+        if self.implementation != "plain":
+            return jax.nn.dot_product_attention(
+                query, key, value, bias=bias, mask=mask, scale=1.0, implementation=self.implementation
+            )
+        use_dropout = not deterministic and self.dropout_rate > 0.0
+        return dot_product_attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            bias=bias,
+            dropout_rng=self.make_rng("dropout") if use_dropout else None,
+            dropout_rate=self.dropout_rate,
+            float32_logits=self.float32_logits,
+        )
+
     @nn.compact
     def __call__(
         self,
@@ -247,17 +283,7 @@ class MultiHeadDotProductAttention(nn.Module):
             key, value = self._project("key", inputs_kv), self._project("value", inputs_kv)
             if decode:
                 key, value = self._self_attention_cache(key, value, cache_index)
-        use_dropout = not deterministic and self.dropout_rate > 0.0
-        attended = dot_product_attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            bias=bias,
-            dropout_rng=self.make_rng("dropout") if use_dropout else None,
-            dropout_rate=self.dropout_rate,
-            float32_logits=self.float32_logits,
-        )  # [batch, queries, heads, kv]
+        attended = self._attend(query, key, value, mask, bias, deterministic)  # [batch, queries, heads, kv]
         return DenseGeneral(
             inputs_q.shape[-1],
             ("joined_kv", "embed"),

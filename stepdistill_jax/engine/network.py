@@ -1,10 +1,14 @@
-"""The T5 encoder-decoder, v1.0 and v1.1, under T5X's names (`t5x.examples.t5.network`) and parameter paths.
+"""The T5 encoder-decoder under T5X's names (`t5x.examples.t5.network`, `scalable_t5.network`) and parameter paths.
 
-v1.0: `mlp_activations=('relu',)`, `logits_via_embedding=True`. v1.1: `('gelu', 'linear')` and separate output weights.
+v1.0: `mlp_activations=('relu',)`, `logits_via_embedding=True`. v1.1 (and FLAN-T5, mT5, ByT5): `('gelu', 'linear')` and
+output weights of their own. umT5: besides, `relpos_bias_in_every_layer=True`.
+
+Parameters always lie layer by layer ('decoder/layers_0/…'), also with `scan_layers`: that is how the step is computed,
+not what is learnt, so that every setting reads every checkpoint (`engine/layer_stacks.py`).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from stepdistill_jax.engine import layers
+from stepdistill_jax.engine import layer_stacks, layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,13 @@ class T5Config:
       mlp_activations: names from flax.linen or 'linear'; their branches are multiplied.
       logits_via_embedding: the output layer is the input embedding, scaled by 1/sqrt(emb_dim) (v1.0).
       float32_attention_logits: multiplies queries and keys in float32, whatever `dtype`.
+      remat_policy: which activations of a layer are kept for the backward pass: 'none' keeps all, 'minimal' the
+        results of its matrix products, 'full' only the layer's input.
+      scan_layers: whether the layers of a stack run as one compiled loop (XXL compiles in a fraction of the time) or
+        one behind the other. None scans stacks of more than `layer_stacks.LONGEST_UNROLLED_STACK` layers.
+      param_scan_axis: where T5X's scanned checkpoints have the axis of layers; for reading those.
+      relpos_bias_in_every_layer: each layer has relative position biases of its own (umT5), not one for its stack.
+      attention: 'plain', or 'xla' or 'cudnn' for `jax.nn.dot_product_attention`, which drops no attention weights.
     """
 
     vocab_size: int
@@ -38,6 +49,11 @@ class T5Config:
     dropout_rate: float = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
+    remat_policy: str | None = "none"
+    scan_layers: bool | None = None
+    param_scan_axis: int = 1
+    relpos_bias_in_every_layer: bool = False
+    attention: str = "plain"
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers")
@@ -58,6 +74,8 @@ class T5Config:
             is_float = False
         if not is_float:
             raise ValueError(f"T5Config.dtype={self.dtype!r} is no float dtype; use 'float32' or 'bfloat16'.")
+        layer_stacks.check_remat_policy(self.remat_policy)
+        layers.check_attention(self.attention, self.dropout_rate, self.float32_attention_logits)
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
 
     def replace(self, **changes: Any) -> "T5Config":
@@ -71,8 +89,13 @@ def _attention(config: T5Config, name: str) -> layers.MultiHeadDotProductAttenti
         dtype=config.dtype,
         dropout_rate=config.dropout_rate,
         float32_logits=config.float32_attention_logits,
+        implementation=config.attention,
         name=name,
     )
+
+
+def _relative_biases(config: T5Config) -> layers.RelativePositionBiases:
+    return layers.RelativePositionBiases(config.num_heads, dtype=config.dtype, name="relpos_bias")
 
 
 def _mlp(config: T5Config) -> layers.MlpBlock:
@@ -83,6 +106,10 @@ def _mlp(config: T5Config) -> layers.MlpBlock:
         dtype=config.dtype,
         name="mlp",
     )
+
+
+def _residual(hidden: jax.Array) -> jax.Array:
+    return layers.with_sharding_constraint(hidden, ("batch", "length", "embed"))
 
 
 def _dropout(config: T5Config, inputs: jax.Array, deterministic: bool) -> jax.Array:
@@ -98,12 +125,14 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, inputs, mask, bias, *, deterministic: bool = False):
         config = self.config
+        if config.relpos_bias_in_every_layer:
+            bias = _relative_biases(config)(inputs.shape[1], inputs.shape[1], bidirectional=True)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_attention_layer_norm")(inputs)
         hidden = _attention(config, "attention")(hidden, hidden, mask, bias, deterministic=deterministic)
         attended = inputs + _dropout(config, hidden, deterministic)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_mlp_layer_norm")(attended)
         hidden = _mlp(config)(hidden, deterministic=deterministic)
-        return attended + _dropout(config, hidden, deterministic)
+        return _residual(attended + _dropout(config, hidden, deterministic))
 
 
 class DecoderLayer(nn.Module):
@@ -117,6 +146,8 @@ class DecoderLayer(nn.Module):
     ):
         config = self.config
         decode = cache_index is not None
+        if config.relpos_bias_in_every_layer:
+            bias = _decoder_bias(self, _relative_biases(config), inputs.shape[1], cache_index)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_self_attention_layer_norm")(inputs)
         hidden = _attention(config, "self_attention")(
             hidden, hidden, mask, bias, decode=decode, cache_index=cache_index, deterministic=deterministic
@@ -129,7 +160,26 @@ class DecoderLayer(nn.Module):
         attended = attended + _dropout(config, hidden, deterministic)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_mlp_layer_norm")(attended)
         hidden = _mlp(config)(hidden, deterministic=deterministic)
-        return attended + _dropout(config, hidden, deterministic)
+        return _residual(attended + _dropout(config, hidden, deterministic))
+
+
+def _decoder_bias(
+    module: nn.Module,
+    relative_biases: layers.RelativePositionBiases,
+    length: int,
+    cache_index: jax.Array | None,
+) -> jax.Array:
+    """Biases [1, heads, queries, keys] of the decoder tokens at hand; a decoding step's come from `module`'s cache.
+
+    The call that makes the cache has tokens of the full decoding length; later ones have one token, at `cache_index`.
+    """
+    if cache_index is None:
+        return relative_biases(length, length, bidirectional=False)
+    has_cache = module.has_variable("cache", "cached_bias")
+    bias = module.variable(
+        "cache", "cached_bias", lambda: relative_biases(length, length, bidirectional=False)
+    ).value
+    return jax.lax.dynamic_slice_in_dim(bias, cache_index, 1, axis=2) if has_cache else bias
 
 
 class Encoder(nn.Module):
@@ -148,12 +198,18 @@ class Encoder(nn.Module):
     ) -> Float[Array, "batch length embed"]:
         config = self.config
         length = token_ids.shape[1]
-        bias = layers.RelativePositionBiases(config.num_heads, dtype=config.dtype, name="relpos_bias")(
-            length, length, bidirectional=True
-        )
+        bias = None
+        if not config.relpos_bias_in_every_layer:
+            bias = _relative_biases(config)(length, length, bidirectional=True)
         hidden = _dropout(config, self.shared_embedding(token_ids), deterministic)
-        for i in range(config.num_encoder_layers):
-            hidden = EncoderLayer(config, name=f"layers_{i}")(hidden, mask, bias, deterministic=deterministic)
+        hidden = layer_stacks.run_layers(
+            self,
+            EncoderLayer,
+            hidden,
+            (mask, bias),
+            num_layers=config.num_encoder_layers,
+            deterministic=deterministic,
+        )
         hidden = layers.LayerNorm(dtype=config.dtype, name="encoder_norm")(hidden)
         return nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
 
@@ -162,7 +218,7 @@ class Decoder(nn.Module):
     """The stack that writes the targets, whole rows at once or token by token from a cache.
 
     The cache holds one 'cache_index' (tokens decoded so far) and one 'cached_bias' [1, heads, length, length] for the
-    stack, besides the keys and values of its layers.
+    stack (or each layer), besides the keys and values of its layers.
     """
 
     config: T5Config
@@ -179,30 +235,30 @@ class Decoder(nn.Module):
         deterministic: bool = False,
         decode: bool = False,
         max_decode_length: int | None = None,
-    ) -> Float[Array, "batch length vocab"]:
+        return_hidden: bool = False,
+    ) -> Float[Array, "batch length vocab"] | Float[Array, "batch length embed"]:
         config = self.config
-        relative_biases = layers.RelativePositionBiases(
-            config.num_heads, dtype=config.dtype, name="relpos_bias"
-        )
         length = token_ids.shape[1]
         cache_index = None
         if decode:
-            mask, bias, cache_index = self._decoding_step(relative_biases, length, max_decode_length)
-        else:
-            bias = relative_biases(length, length, bidirectional=False)
+            mask, cache_index = self._decoding_step(length, max_decode_length)
+        bias = None
+        if not config.relpos_bias_in_every_layer:
+            bias = _decoder_bias(self, _relative_biases(config), length, cache_index)
         hidden = _dropout(config, self.shared_embedding(token_ids), deterministic)
-        for i in range(config.num_decoder_layers):
-            hidden = DecoderLayer(config, name=f"layers_{i}")(
-                hidden,
-                encoded,
-                mask,
-                bias,
-                encoded_mask,
-                deterministic=deterministic,
-                cache_index=cache_index,
-            )
+        hidden = layer_stacks.run_layers(
+            self,
+            DecoderLayer,
+            hidden,
+            (encoded, mask, bias, encoded_mask),
+            num_layers=config.num_decoder_layers,
+            deterministic=deterministic,
+            cache_index=cache_index,
+        )
         hidden = layers.LayerNorm(dtype=config.dtype, name="decoder_norm")(hidden)
         hidden = _dropout(config, hidden, deterministic)
+        if return_hidden:
+            return hidden
         if config.logits_via_embedding:
             return self.shared_embedding.attend(hidden) / jnp.sqrt(float(config.emb_dim))
         # Output logits are float32 whatever `dtype`: bfloat16 cannot tell near-equal logits of a large vocabulary.
@@ -210,17 +266,16 @@ class Decoder(nn.Module):
             config.vocab_size, ("embed", "vocab"), dtype=jnp.float32, name="logits_dense"
         )(hidden)
 
-    def _decoding_step(self, relative_biases, length: int, max_decode_length: int | None):
-        """(mask, bias, index) of the tokens fed now; makes the stack's cache on the first call.
+    def _decoding_step(self, length: int, max_decode_length: int | None) -> tuple[jax.Array, jax.Array]:
+        """(mask, index) of the tokens fed now; makes the stack's cache on the first call.
 
         The first call (no cache yet) gets tokens of the full decoding length, which sets the cache's size.
         """
         has_cache = self.has_variable("cache", "cache_index")
         index = self.variable("cache", "cache_index", lambda: jnp.zeros((), jnp.int32))
-        bias = self.variable(
-            "cache", "cached_bias", lambda: relative_biases(length, length, bidirectional=False)
-        )
-        cache_length = bias.value.shape[-1]
+        cache_length = length
+        if has_cache:
+            cache_length = self.get_variable("cache", "layers_0")["self_attention"]["cached_key"].shape[1]
         if max_decode_length is not None and max_decode_length != cache_length:
             raise ValueError(
                 f"max_decode_length={max_decode_length}, but the cache was made for {cache_length} tokens; make it "
@@ -229,11 +284,10 @@ class Decoder(nn.Module):
         key_positions = jnp.arange(cache_length)[None, None, None, :]
         if not has_cache:
             query_positions = jnp.arange(cache_length)[None, None, :, None]
-            return key_positions <= query_positions, bias.value, index.value
+            return key_positions <= query_positions, index.value
         position = index.value
         index.value = position + 1
-        row = jax.lax.dynamic_slice_in_dim(bias.value, position, 1, axis=2)  # [1, heads, 1, length]
-        return key_positions <= position, row, position
+        return key_positions <= position, position
 
 
 class Transformer(nn.Module):
@@ -273,7 +327,8 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
         max_decode_length: int | None = None,
-    ) -> Float[Array, "batch length vocab"]:
+        return_hidden: bool = False,
+    ) -> Float[Array, "batch length vocab"] | Float[Array, "batch length embed"]:
         """Logits of the next token, from encoded inputs.
 
         With `decode=True` and a mutable 'cache': a first call with decoder tokens of the full length makes the cache
@@ -284,6 +339,7 @@ class Transformer(nn.Module):
           decoder_target_tokens: only says which targets are padding; ignored when decoding.
           decoder_positions: not used, as T5's positions are relative; packed rows are told apart by segment ids.
           max_decode_length: checked against the cache's length.
+          return_hidden: gives what the logits are made of instead, see `output_kernel`.
         """
         del decoder_positions
         if decode and encoder_segment_ids is not None:
@@ -308,6 +364,7 @@ class Transformer(nn.Module):
             deterministic=not enable_dropout,
             decode=decode,
             max_decode_length=max_decode_length,
+            return_hidden=return_hidden,
         )
 
     def __call__(
@@ -322,8 +379,12 @@ class Transformer(nn.Module):
         *,
         enable_dropout: bool = True,
         decode: bool = False,
-    ) -> Float[Array, "batch length vocab"]:
-        """Logits of every target token under teacher forcing; the decoder's inputs are the targets shifted right."""
+        return_hidden: bool = False,
+    ) -> Float[Array, "batch length vocab"] | Float[Array, "batch length embed"]:
+        """Logits of every target token under teacher forcing; the decoder's inputs are the targets shifted right.
+
+        With `return_hidden`, the decoder's last hidden states, for a loss that makes the logits itself, in blocks.
+        """
         encoded = self.encode(
             encoder_input_tokens, encoder_segment_ids=encoder_segment_ids, enable_dropout=enable_dropout
         )
@@ -337,4 +398,11 @@ class Transformer(nn.Module):
             decoder_positions=decoder_positions,
             enable_dropout=enable_dropout,
             decode=decode,
+            return_hidden=return_hidden,
         )
+
+    def output_kernel(self, params: Mapping[str, Any]) -> tuple[Float[Array, "embed vocab"], float]:
+        """(kernel, scale): logits are hidden states, in float32, times the kernel, times the scale."""
+        if self.config.logits_via_embedding:
+            return params["token_embedder"]["embedding"].T, self.config.emb_dim**-0.5
+        return params["decoder"]["logits_dense"]["kernel"], 1.0

@@ -1,0 +1,95 @@
+"""How a stack of equal layers is computed: one behind the other or as a loop, and what is kept for the backward pass.
+
+Parameters lie layer by layer ('encoder/layers_3/…') in any case. For the loop they are stacked within the compiled step,
+where the compiler shares the copy with the cast to the computation's dtype. T5X's scalable_t5 keeps them stacked
+('encoder/encoder/…', the layers along `param_scan_axis`); `unstack_layers` reads that, `stack_layers` writes it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+PyTree = Any
+
+# Stacks of more layers are scanned unless a config says otherwise. Compiling T5 v1.1 small's training step
+# (8 + 8 layers) is what this was chosen by; see bench/README.md.
+LONGEST_UNROLLED_STACK = 4
+
+_REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": None,  # jax.checkpoint's default: nothing but the inputs
+}
+
+
+def check_remat_policy(name: str | None) -> None:
+    """Checks the name of a remat policy, T5X's.
+
+    Raises:
+      ValueError: if there is no such policy.
+    """
+    if name not in (None, "none", *_REMAT_POLICIES):
+        raise ValueError(
+            f"T5Config.remat_policy={name!r}; use 'none' (keeps all activations), 'minimal' or 'full' (keeps the least)."
+        )
+
+
+def run_layers(
+    stack: nn.Module,
+    layer_cls: Callable[..., nn.Module],
+    hidden: jax.Array,
+    inputs: Sequence[jax.Array | None],
+    *,
+    num_layers: int,
+    deterministic: bool,
+    cache_index: jax.Array | None = None,
+) -> jax.Array:
+    """`hidden` [batch, length, embed] after layers 'layers_0' … of `stack`, which all get the same further inputs.
+
+    When training and encoding, layer n draws its dropout from the stack's key folded with n, so that scanned, unrolled
+    and rematerialised stacks drop the same. With a cache, at initialisation and when intermediates are captured, the
+    layers are plain submodules of `stack`.
+
+    Args:
+      stack: an Encoder or Decoder; its `config` says how to run.
+      layer_cls: made from that config; called with (hidden, *inputs).
+      cache_index: position of the decoded token; None without a cache.
+    """
+    config = stack.config
+    if stack.is_initializing() or cache_index is not None or stack.is_mutable_collection("intermediates"):
+        position = {} if cache_index is None else {"cache_index": cache_index}
+        for i in range(num_layers):
+            layer = layer_cls(config, name=f"layers_{i}")
+            hidden = layer(hidden, *inputs, deterministic=deterministic, **position)
+        return hidden
+
+    use_dropout = not deterministic and config.dropout_rate > 0.0
+    dropout_rng = stack.make_rng("dropout") if use_dropout else None
+    layer = layer_cls(config, parent=None)
+
+    def apply_layer(hidden, params, index, inputs):
+        rngs = {"dropout": jax.random.fold_in(dropout_rng, index)} if use_dropout else {}
+        return layer.apply({"params": params}, hidden, *inputs, deterministic=deterministic, rngs=rngs)
+
+    scan = config.scan_layers
+    if scan is None:
+        scan = num_layers > LONGEST_UNROLLED_STACK
+    if config.remat_policy not in (None, "none"):
+        # Within a scan XLA cannot merge the recomputation with the first computation anyway.
+        apply_layer = jax.checkpoint(
+            apply_layer, policy=_REMAT_POLICIES[config.remat_policy], prevent_cse=not scan
+        )
+    params = [stack.get_variable("params", f"layers_{i}") for i in range(num_layers)]
+    if not scan:
+        for i in range(num_layers):
+            hidden = apply_layer(hidden, params[i], i, inputs)
+        return hidden
+    stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *params)  # [layers, ...]
+    hidden, _ = jax.lax.scan(
+        lambda hidden, layer: (apply_layer(hidden, *layer, inputs), None),
+        hidden,
+        (stacked, jnp.arange(num_layers)),
+    )
+    return hidden
