@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.engine import alias, distributed
@@ -68,9 +69,9 @@ def _reading_from(data_dir: str | os.PathLike[str] | None) -> Iterator[None]:
 
 def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a function that gin configures; a wrong setting is an error of one line."""
-    from stepdistill_jax.engine import gin_utils
+    from stepdistill_jax.engine import gin_errors
 
-    with gin_utils.one_line_errors():
+    with gin_errors.one_line_errors():
         return function(*args, **kwargs)
 
 
@@ -106,8 +107,16 @@ def read_config(
     gin.clear_config()
     with _entry_points_in_main():
         gin_utils.parse_gin_flags(
-            [*gin_search_paths, *gin_utils.default_search_paths()], gin_files, gin_bindings
+            [*gin_search_paths, *gin_utils.default_search_paths(), *_clones_of(gin_files)],
+            gin_files,
+            gin_bindings,
         )
+
+
+def _clones_of(gin_files: Sequence[str]) -> list[str]:
+    """The T5X clones that gin files lie in: what a file of theirs includes and we have not is found there."""
+    parents = [folder for file in gin_files for folder in Path(file).resolve().parents]
+    return [str(folder) for folder in dict.fromkeys(parents) if (folder / "t5x" / "configs").is_dir()]
 
 
 @functools.cache
