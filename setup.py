@@ -25,6 +25,7 @@ setup(
     package_data={
         "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
         "stepdistill_jax.report": ["templates/*"],
+        "stepdistill_jax.teacher": ["prompts/*.txt"],
         "stepdistill_jax.gin": ["*.gin"],
         "stepdistill_jax.gin.models": ["*.gin"],
     },

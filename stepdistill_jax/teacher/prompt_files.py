@@ -7,6 +7,7 @@
     question_mark: Q:                          stands before every question; also cuts an invented next one
     answer_mark: A:                            stands before every answer
     answer: {rationale} The answer is {label}.
+    hint: (Hint: the answer is {label}.)       behind a question that is asked again with its gold label
 
     [example]
     question: Hanna picked 71 plums and gave 18 of them away.
@@ -15,9 +16,10 @@
     label: (71 - 18)
 
 A value may go on in indented lines, whose line breaks are kept. An example may have `choices: one | two | three`; they are
-put below the question as '(a) one' and so on, and `answer` may then hold {letter}. How answers are read is the dataset's
-`CompletionFormat`; a file may change its `answer_marker` and `next_question` by keys of these names in [prompt], and its
-own examples must be read back by it.
+put below the question as '(a) one' and so on, and `answer` may then hold {letter}. Where labels are equations, {value} is
+what one comes to: a weak model that is shown '27' does better than one that is shown '( 25 + 8 ) - 6'. How answers are read
+is the dataset's `CompletionFormat`; a file may change its `answer_marker` and `next_question` by keys of these names in
+[prompt], and its own examples must be read back by it.
 """
 
 import dataclasses
@@ -29,6 +31,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepdistill_jax.datasets import equations
 from stepdistill_jax.teacher.parsing import parse_completion
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ FOLDER = Path(__file__).parent / "prompts"
 # Datasets whose questions are of one kind share a file; the others' files have their names.
 _SHARED = {"asdiv": "svamp"}
 _PROMPT_KEYS = {
-    "instruction", "zero_shot", "question_mark", "answer_mark", "answer", "answer_marker", "next_question",
+    "instruction", "zero_shot", "question_mark", "answer_mark", "answer", "hint", "answer_marker", "next_question",
 }  # fmt: skip
 _EXAMPLE_KEYS = {"question", "choices", "rationale", "label"}
 
@@ -73,6 +76,7 @@ class PromptFile:
     exemplars: tuple[Exemplar, ...]
     question_mark: str = "Q:"
     answer_mark: str = "A:"
+    hint: str = "(Hint: the answer is {label}.)"
     answer_marker: str | None = None
     next_question: str | None = None
 
@@ -85,10 +89,17 @@ class PromptFile:
 
     def answer_text(self, exemplar: Exemplar) -> str:
         """What the model would have answered to an exemplar, without the answer mark."""
-        letter = ""
+        fields = {name: "" for name in _fields(self.answer)}
+        fields |= {"rationale": exemplar.rationale, "label": exemplar.label}
         if exemplar.label in exemplar.choices:
-            letter = string.ascii_lowercase[exemplar.choices.index(exemplar.label)]
-        return self.answer.format(rationale=exemplar.rationale, label=exemplar.label, letter=letter)
+            fields["letter"] = string.ascii_lowercase[exemplar.choices.index(exemplar.label)]
+        if "value" in fields:
+            fields["value"] = _value(exemplar.label)
+        return self.answer.format(**fields)
+
+    def hint_text(self, label: str) -> str:
+        """What stands behind a question to tell its label."""
+        return self.hint.format(label=label)
 
 
 def built_in(dataset_name: str) -> Path | None:
@@ -128,7 +139,7 @@ def read_prompt_file(path: str | os.PathLike[str], dataset: "Dataset") -> Prompt
         raise ValueError(f"{path}: [prompt] has no `answer:`, such as {{rationale}} The answer is {{label}}.")
     settings = {"instruction": "", "zero_shot": "", **header}
     prompt = PromptFile(path=path, exemplars=tuple(exemplars), **settings)
-    _check_answer_template(prompt)
+    _check_templates(prompt)
     for exemplar in prompt.exemplars:
         _check_reads_back(prompt, exemplar, dataset)
     return prompt
@@ -158,7 +169,9 @@ def _sections(path: Path, text: str) -> Iterable[tuple[str, int, dict[str, str]]
             key = field[1]
             known = _PROMPT_KEYS if kind == "prompt" else _EXAMPLE_KEYS
             if key not in known:
-                raise ValueError(f"{path}:{number}: no key '{key}' in [{kind}]; it has {', '.join(sorted(known))}.")
+                raise ValueError(
+                    f"{path}:{number}: no key '{key}' in [{kind}]; it has {', '.join(sorted(known))}."
+                )
             if key in fields:
                 raise ValueError(f"{path}:{number}: '{key}' stands twice in this [{kind}].")
             fields[key] = field[2].strip()
@@ -172,24 +185,53 @@ def _exemplar(path: Path, line: int, fields: Mapping[str, str]) -> Exemplar:
         raise ValueError(f"{path}:{line}: the example has no {' and no '.join(missing)}.")
     choices = tuple(part.strip() for part in fields["choices"].split("|")) if "choices" in fields else ()
     if choices and fields["label"] not in choices:
-        raise ValueError(f"{path}:{line}: the label {fields['label']!r} is none of the choices {list(choices)}.")
+        raise ValueError(
+            f"{path}:{line}: the label {fields['label']!r} is none of the choices {list(choices)}."
+        )
     return Exemplar(fields["question"], fields["rationale"], fields["label"], choices, line)
 
 
-def _check_answer_template(prompt: PromptFile) -> None:
-    names = {name for _, name, _, _ in string.Formatter().parse(prompt.answer) if name is not None}
-    if not {"rationale", "label"} <= names <= {"rationale", "label", "letter"}:
+def _fields(template: str) -> set[str]:
+    """Names in braces.
+
+    Raises:
+      ValueError: if the braces don't match.
+    """
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def _value(label: str) -> str:
+    """'27' for '( 25 + 8 ) - 6', '' for what is no equation."""
+    value = equations.evaluate(label)
+    if value is None:
+        return ""
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
+
+
+def _check_templates(prompt: PromptFile) -> None:
+    names = _fields(prompt.answer)
+    if (
+        "rationale" not in names
+        or not names & {"label", "value"}
+        or names - {"rationale", "label", "value", "letter"}
+    ):
         raise ValueError(
-            f"{prompt.path}: `answer: {prompt.answer}` must hold {{rationale}} and {{label}}, may hold {{letter}}, and nothing "
-            f"else in braces."
+            f"{prompt.path}: `answer: {prompt.answer}` must hold {{rationale}} and {{label}} (or {{value}}), may hold "
+            f"{{letter}}, and nothing else in braces."
+        )
+    if _fields(prompt.hint) != {"label"}:
+        raise ValueError(
+            f"{prompt.path}: `hint: {prompt.hint}` must hold {{label}}, and nothing else in braces."
         )
     if not prompt.question_mark.strip() or not prompt.answer_mark.strip():
         raise ValueError(f"{prompt.path}: question_mark and answer_mark must not be empty.")
 
 
 def _check_reads_back(prompt: PromptFile, exemplar: Exemplar, dataset: "Dataset") -> None:
+    from stepdistill_jax.datasets import labels_match
+
     parsed = parse_completion(prompt.answer_text(exemplar), prompt.completion_format(dataset))
-    if (parsed.rationale, parsed.label) != (exemplar.rationale, exemplar.label):
+    if parsed.rationale != exemplar.rationale or not labels_match(dataset, parsed.label, exemplar.label):
         found = parsed.unparsed_reason or f"rationale {parsed.rationale!r:.60} and label {parsed.label!r}"
         raise ValueError(
             f"{prompt.path}:{exemplar.line}: by the rules of {dataset.name}, the example's answer reads as {found}; mend the "

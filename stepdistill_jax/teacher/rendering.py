@@ -13,7 +13,12 @@ STYLES = ("turns", "message", "text")
 
 
 def render(
-    prompt: PromptFile, inputs: str, *, shots: Sequence[Exemplar], style: Style, hint: str = ""
+    prompt: PromptFile,
+    inputs: str,
+    *,
+    shots: Sequence[Exemplar],
+    style: Style,
+    hinted_label: str | None = None,
 ) -> str | tuple[Message, ...]:
     """The prompt for one question.
 
@@ -22,28 +27,34 @@ def render(
       inputs: the question.
       shots: the worked examples to show, in order; () asks zero-shot.
       style: see Style.
-      hint: stands behind the question, such as 'Hint: the answer is 12.'
+      hinted_label: the label to tell the model behind the question; the worked examples then tell theirs, too.
     """
-    question = f"{inputs}\n{hint}" if hint else inputs
+    question = _with_hint(prompt, inputs, hinted_label)
+    questions = [_with_hint(prompt, shot.inputs, shot.label if hinted_label else None) for shot in shots]
     instruction = prompt.instruction
     if not shots:
         instruction = "\n".join(part for part in (prompt.instruction, prompt.zero_shot) if part)
     if style == "turns":
-        return _turns(prompt, instruction, question, shots)
+        return _turns(prompt, instruction, question, list(zip(questions, shots, strict=True)))
     blocks = [
-        f"{prompt.question_mark} {shot.inputs}\n{prompt.answer_mark} {prompt.answer_text(shot)}" for shot in shots
+        f"{prompt.question_mark} {asked}\n{prompt.answer_mark} {prompt.answer_text(shot)}"
+        for asked, shot in zip(questions, shots, strict=True)
     ]
     blocks.append(f"{prompt.question_mark} {question}\n{prompt.answer_mark}")
     text = "\n\n".join([instruction, *blocks] if instruction else blocks)
     return text if style == "text" else (Message("user", text),)
 
 
+def _with_hint(prompt: PromptFile, inputs: str, label: str | None) -> str:
+    return f"{inputs}\n{prompt.hint_text(label)}" if label else inputs
+
+
 def _turns(
-    prompt: PromptFile, instruction: str, question: str, shots: Sequence[Exemplar]
+    prompt: PromptFile, instruction: str, question: str, shots: Sequence[tuple[str, Exemplar]]
 ) -> tuple[Message, ...]:
     messages = [Message("system", instruction)] if instruction else []
-    for shot in shots:
-        messages += [Message("user", shot.inputs), Message("assistant", prompt.answer_text(shot))]
+    for asked, shot in shots:
+        messages += [Message("user", asked), Message("assistant", prompt.answer_text(shot))]
     return (*messages, Message("user", question))
 
 
