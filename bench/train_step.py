@@ -62,7 +62,7 @@ def make_step(*, pack: bool, num_microbatches: int | None = None) -> Callable[[]
         "wordproblems_step_by_step", LENGTHS, "train", ROWS, True, 0, pack=pack
     )
     stream = dataset_config.get_dataset(cfg, 0, 1, model.FEATURE_CONVERTER_CLS)
-    rows = next(stream.batches(step=0, first_draw=0))[0]
+    rows = next(stream.batches())
     shapes = {name: values.shape for name, values in rows.items()}
     types = {name: values.dtype for name, values in rows.items()}
     axes = partitioner.get_mesh_axes(abstract_train_state(model, shapes, types))

@@ -224,6 +224,20 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:
         raise ValueError(f"{path} is not JSON ({error}); write the folder again.") from error
 
 
+def content_id(folder: str | os.PathLike) -> str:
+    """Text that changes with the folder's records: its manifest's sha256, and each file's size and time of change.
+
+    Raises:
+      FileNotFoundError: if the folder was not written to the end.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no {MANIFEST}: it was not written to the end; write it again.")
+    status = {file: (path.parent / file).stat() for file in sorted(read_manifest(folder)["files"])}
+    sizes = [f"{file} {of.st_size} {of.st_mtime_ns}" for file, of in status.items()]
+    return "\n".join([file_sha256(path), *sizes])
+
+
 def verify(folder: str | os.PathLike) -> dict[str, Any]:
     """Compares every file with the manifest's sha256, and gives the manifest.
 

@@ -65,7 +65,27 @@ def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
     return builder.as_dataset(split, shuffle_files=shuffle_files, read_config=config)
 
 
-def _gold_examples(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
+class RecordsSource(seqio.FunctionDataSource):
+    """Records of prepared folders, which say what they hold without being read."""
+
+    def __init__(
+        self, read: Callable[..., tf.data.Dataset], splits: Sequence[str], folder_of: Callable[[str], Path]
+    ) -> None:
+        """Args:
+        read: (split, shuffle_files, seed) -> records.
+        splits: that there may be.
+        folder_of: split -> the folder that it is read from.
+        """
+        super().__init__(dataset_fn=read, splits=splits)
+        self._folder_of = folder_of
+
+    def content_id(self, split: str) -> str:
+        """The records' checksum and the prefixes: what token ids depend on beside the preprocessors' code."""
+        folder = self._folder_of(split)
+        return f"{record_io.content_id(folder)} {[prefix(task_id) for task_id in (LABEL_TASK_ID, RATIONALE_TASK_ID)]}"
+
+
+def _gold_examples(dataset: Dataset) -> RecordsSource:
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         notes = prepared_manifest(dataset.name)["notes"]
         unlabelled = [note for note in notes if note.startswith(f"{split} has ")]
@@ -73,28 +93,31 @@ def _gold_examples(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
             raise ValueError(f"{dataset.name}_label: {unlabelled[0]}, not on {dataset.name}_label.")
         return _open(examples_folder(dataset.name), split, shuffle_files)
 
-    return read
+    return RecordsSource(read, dataset.splits, lambda split: examples_folder(dataset.name))
 
 
-def _answers(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
+def _answers(dataset: Dataset) -> RecordsSource:
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         answers = _open(rationales_folder(dataset), split, shuffle_files)
         return answers.filter(lambda answer: tf.equal(answer["unparsed_reason"], ""))
 
-    return read
+    return RecordsSource(read, dataset.splits, lambda split: rationales_folder(dataset))
 
 
-def _teacher_labels(dataset: Dataset) -> Callable[..., tf.data.Dataset]:
+def _teacher_labels(dataset: Dataset) -> RecordsSource:
     """The teacher's labels to learn from; to evaluate, every question with its gold label, answered or not."""
     answers, gold_examples = _answers(dataset), _gold_examples(dataset)
 
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         if split == "train":
-            return answers(split, shuffle_files)
-        examples = gold_examples(split, shuffle_files)
+            return answers.get_dataset(split, shuffle_files)
+        examples = gold_examples.get_dataset(split, shuffle_files)
         return examples.map(lambda example: {**example, "teacher_label": example["label"]})
 
-    return read
+    def folder_of(split: str) -> Path:
+        return rationales_folder(dataset) if split == "train" else examples_folder(dataset.name)
+
+    return RecordsSource(read, dataset.splits, folder_of)
 
 
 def _text_pair(task_id: int, targets: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -160,7 +183,6 @@ def register_tasks(dataset: Dataset) -> None:
     words = embedded_vocabulary() if dataset.embedded else vocabulary()
     add_task = functools.partial(
         _add_task,
-        splits=dataset.splits,
         words=words,
     )
     metrics = [accuracy_of(dataset)]
@@ -178,17 +200,16 @@ def register_tasks(dataset: Dataset) -> None:
 
 def _add_task(
     name: str,
-    read: Callable[..., tf.data.Dataset],
+    source: RecordsSource,
     task_id: int,
     targets: str,
     *,
-    splits: Sequence[str],
     words: seqio.Vocabulary,
     metrics: Sequence[Callable[..., Any]],
 ) -> None:
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FunctionDataSource(dataset_fn=read, splits=splits),
+        source=source,
         preprocessors=[
             _text_pair(task_id, targets),
             functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=True),

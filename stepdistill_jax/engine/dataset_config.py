@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import seqio
 
-from stepdistill_jax.engine import models
-from stepdistill_jax.engine.train_stream import TokenizedTask, TrainStream, tokenize_task
+from stepdistill_jax.engine import models, token_cache
+from stepdistill_jax.engine.tokenized_task import TokenizedTask
+from stepdistill_jax.engine.train_stream import TrainStream
 
 
 @dataclasses.dataclass
@@ -27,7 +28,11 @@ class DatasetConfig:
       pack: whether a row holds as many examples as fit.
       module: imported first, to register tasks.
       use_memory_cache: whether SeqIO's evaluator keeps its examples in memory.
-      use_custom_packing_ops, trim_output_features: taken for T5X's sake; packing is our own, trimming always done.
+      use_custom_packing_ops, trim_output_features, num_prefetch_threads, num_workers: taken for T5X's sake; packing is our
+        own, trimming always done, batches always made in a thread of their own.
+      runtime_preprocessors: None; a task's preprocessors are those it was registered with.
+      length_buckets: without `pack`, to how many row lengths batches of examples of like length are cut. Each makes the
+        step compile once more, so 1, every row of the longest length, is the default.
     """
 
     mixture_or_task_name: str
@@ -42,8 +47,16 @@ class DatasetConfig:
     module: str | None = None
     use_memory_cache: bool = True
     trim_output_features: bool = True
+    runtime_preprocessors: None = None
+    num_prefetch_threads: int | None = None
+    num_workers: int = 0
+    length_buckets: int = 1
 
     def __post_init__(self) -> None:
+        if self.runtime_preprocessors is not None:
+            raise ValueError(
+                "DatasetConfig.runtime_preprocessors is set; register a task with these preprocessors instead."
+            )
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(
                 f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0."
@@ -122,9 +135,7 @@ def _tokenize(cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int]) 
             f"{task.name} has no feature {sorted(missing)}, which the model's feature converter reads; it has "
             f"{sorted(task.output_features)}."
         )
-    return tokenize_task(
-        task, split=cfg.split, lengths=lengths, features=list(lengths), use_cached=cfg.use_cached
-    )
+    return token_cache.tokenized(task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached)
 
 
 def get_dataset(
@@ -132,16 +143,20 @@ def get_dataset(
     shard_id: int,
     num_shards: int,
     feature_converter_cls: type[seqio.FeatureConverter],
+    num_epochs: int | None = None,
+    continue_from_last_checkpoint: bool = False,
     *,
     seed: int = 0,
 ) -> TrainStream:
-    """The training stream of a config, this process's part.
+    """The training stream of a config, this process's part. T5X's arguments.
 
     Args:
       cfg: what to read.
       shard_id: of this process, among `num_shards` that read different rows.
       num_shards: see shard_id.
       feature_converter_cls: the model's.
+      num_epochs: passes over a single task; None goes on for ever.
+      continue_from_last_checkpoint: taken for T5X's sake; a run always goes on where it was.
       seed: of the order where `cfg.seed` is None.
     """
     provider = get_mixture_or_task(cfg)
@@ -157,8 +172,10 @@ def get_dataset(
         seed=seed if cfg.seed is None else cfg.seed,
         shuffle=cfg.shuffle,
         pack=cfg.pack,
+        length_buckets=cfg.length_buckets,
         shard_id=shard_id,
         num_shards=num_shards,
+        num_epochs=num_epochs,
     )
 
 
@@ -197,6 +214,7 @@ def get_training_eval_datasets(
             seed=0,
             shuffle=False,
             pack=cfg.pack,
+            length_buckets=cfg.length_buckets,
             shard_id=shard_id,
             num_shards=num_shards,
             num_epochs=1,

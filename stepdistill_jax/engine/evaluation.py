@@ -165,7 +165,7 @@ def teacher_forced_losses(
     rows = []
     for name, stream in streams.items():
         total: dict[str, Any] = {}
-        for index, (batch, _) in enumerate(stream.batches(step=0, first_draw=0)):
+        for index, batch in enumerate(stream.batches()):
             if index == max_batches:
                 break
             metrics = trainer.eval_step(train_state.params, partitioner.global_batch(batch))

@@ -3,6 +3,7 @@
 config.gin, run.json    what was run, written before the first step
 metrics.jsonl           an object a step: the same bytes however often the run was interrupted
 timing.jsonl            rates, which differ from run to run
+examples.jsonl          the ids of each step's examples, if asked for
 train/, inference_eval/ TensorBoard events
 predictions/            <task>-<split>-<step>.jsonl
 checkpoint_<step>/      Orbax

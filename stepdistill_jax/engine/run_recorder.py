@@ -17,7 +17,7 @@ from stepdistill_jax.engine import run_folder
 from stepdistill_jax.engine.metrics import metric_values
 from stepdistill_jax.engine.progress import Progress
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.train_stream import padding_fraction
+from stepdistill_jax.engine.train_stream import StreamBatches, TokenCounts, padding_fractions
 
 
 @dataclasses.dataclass
@@ -27,8 +27,7 @@ class _PendingStep:
     step: int
     metrics: Any
     learning_rate: Any
-    padding_fraction: float
-    num_tokens: int
+    token_counts: TokenCounts
 
 
 class RunRecorder:
@@ -41,6 +40,7 @@ class RunRecorder:
         *,
         eval_period: int,
         stats_period: int | None,
+        log_examples: bool = False,
     ) -> None:
         if model_dir.exists() and not model_dir.is_dir():
             raise ValueError(f"model_dir='{model_dir}' is a file; name a folder.")
@@ -51,6 +51,7 @@ class RunRecorder:
         self._checkpoints = checkpoints_lib.RunCheckpoints(model_dir, save_cfg) if save_cfg else None
         self.resumes_at = self._checkpoints.latest_step() if self._checkpoints else None
         self._pending: _PendingStep | None = None
+        self._log_examples, self._examples = log_examples, None
         self._writes = jax.process_index() == 0
 
     @property
@@ -95,6 +96,8 @@ class RunRecorder:
         kept = step if self.resumes_at is not None else -1
         self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)
         self._timing = run_folder.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=kept)
+        if self._log_examples:
+            self._examples = run_folder.JsonLines(self.model_dir / "examples.jsonl", keep_up_to_step=kept)
         self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
         self._eval_writer = metric_writers.SummaryWriter(str(self.model_dir / "training_eval"))
         summarize_config_fn(str(self.model_dir), self._train_writer, step)
@@ -113,18 +116,13 @@ class RunRecorder:
     def resume(self) -> None:
         self._progress.resume()
 
-    def log_step(self, step: int, metrics: Any, learning_rate: Any, batch: dict[str, np.ndarray]) -> None:
-        """Takes a step's metrics, and writes those of the step before."""
-        tokens = [batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens")]
+    def log_step(self, step: int, metrics: Any, learning_rate: Any, batches: StreamBatches) -> None:
+        """Takes a step's metrics, and writes those of the step before; `batches` has just given the step's batch."""
+        if self._examples is not None:
+            self._examples.write({"step": step, "examples": batches.example_names()})
         earlier, self._pending = (
             self._pending,
-            _PendingStep(
-                step,
-                metrics,
-                learning_rate,
-                padding_fraction(batch),
-                sum(int(np.count_nonzero(t)) for t in tokens) * jax.process_count(),
-            ),
+            _PendingStep(step, metrics, learning_rate, batches.token_counts),
         )
         if earlier is not None:
             self._write_step(earlier)
@@ -148,9 +146,10 @@ class RunRecorder:
         if not self._writes:
             return
         self._metrics.write(
-            {"step": pending.step, "split": "train", **values, "padding_fraction": pending.padding_fraction}
+            {"step": pending.step, "split": "train", **values, **padding_fractions(pending.token_counts)}
         )
-        self._progress.step(pending.step, values, num_tokens=pending.num_tokens)
+        num_tokens = sum(real for real, _ in pending.token_counts.values())
+        self._progress.step(pending.step, values, num_tokens=num_tokens)
         if pending.step % self.stats_period == 0:
             rates = self._progress.rates()
             self._timing.write({"step": pending.step, **rates})
@@ -186,7 +185,8 @@ class RunRecorder:
     def save(self, step: int, state: FlaxOptimTrainState, position: checkpoints_lib.StreamPosition) -> None:
         """Saves once every metric up to the step is on the disk: a checkpoint vouches for the logs before it."""
         if self._writes:
-            self._metrics.sync()
+            for log in (self._metrics, *([self._examples] if self._examples else [])):
+                log.sync()
         self._checkpoints.save(step, state, position)
 
     def close(self) -> None:
@@ -195,7 +195,8 @@ class RunRecorder:
         if hasattr(self, "_progress"):
             self._progress.close()
         if self._writes and hasattr(self, "_metrics"):
-            for log in (self._metrics, self._timing):
-                log.close()
+            for log in (self._metrics, self._timing, self._examples):
+                if log is not None:
+                    log.close()
             for writer in (self._train_writer, self._eval_writer):
                 writer.flush()

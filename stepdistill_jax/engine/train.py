@@ -60,6 +60,7 @@ def train(
         verify_matching_vocabs
     ),
     gc_period: int = 0,
+    log_examples: bool = False,
 ) -> tuple[int, FlaxOptimTrainState]:
     """Trains a model in `model_dir`, going on from its newest checkpoint if it has one. T5X's arguments.
 
@@ -91,6 +92,7 @@ def train(
       use_orbax: taken for T5X's sake; checkpoints are Orbax's.
       verify_matching_vocabs_fn: checks a `DatasetConfig` against the model; None leaves that out.
       gc_period: steps between runs of Python's garbage collector; 0 leaves it to Python.
+      log_examples: whether examples.jsonl gets the ids of each step's examples. T5X has no such argument.
 
     Returns:
       (step, state) after the last step.
@@ -106,7 +108,11 @@ def train(
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
     run = RunRecorder(
-        Path(model_dir), checkpoint_cfg.save, eval_period=eval_period, stats_period=stats_period
+        Path(model_dir),
+        checkpoint_cfg.save,
+        eval_period=eval_period,
+        stats_period=stats_period,
+        log_examples=log_examples,
     )
     restore = checkpoint_cfg.restore if run.resumes_at is None else None
     begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
@@ -115,9 +121,9 @@ def train(
     verify(train_dataset_cfg, model)
     stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
 
-    first_batch = next(stream.batches(step=0, first_draw=0))[0]
-    shapes = {name: (train_dataset_cfg.batch_size, *rows.shape[1:]) for name, rows in first_batch.items()}
-    types = {name: rows.dtype for name, rows in first_batch.items()}
+    spec = stream.batch_spec()
+    shapes = {name: tuple(rows.shape) for name, rows in spec.items()}
+    types = {name: rows.dtype.as_numpy_dtype for name, rows in spec.items()}
     initializer = train_state_initializer_cls(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
@@ -190,13 +196,13 @@ def _loop(
 ) -> FlaxOptimTrainState:
     """The steps from the state's on to `last_step`, or to one at which an action stops the run."""
     step = int(state.step)
-    batches = stream.batches(step=step, first_draw=position)
+    batches = stream.batches(first_draw=position)
     run.start_progress(step, last_step)
     while step < last_step:
-        batch, next_draw = next(batches)
+        batch = next(batches)
         state, metrics, learning_rate = trainer.train_step(state, partitioner.global_batch(batch))
         step += 1
-        run.log_step(step, metrics, learning_rate, batch)
+        run.log_step(step, metrics, learning_rate, batches)
         if actions.after_step(step, state, metrics):
             last_step = step
         evaluate, save = run.due(step, last_step)
@@ -205,7 +211,7 @@ def _loop(
             if evaluate and _evaluate(run, evaluation, actions, state):
                 last_step, save = step, save or run.saves
             if save:
-                run.save(step, state, checkpoints_lib.StreamPosition(seed=seed, next_draw=next_draw))
+                run.save(step, state, checkpoints_lib.StreamPosition(seed=seed, next_draw=batches.next_draw))
             run.resume()
         if gc_period and step % gc_period == 0:
             gc.collect()
@@ -248,6 +254,7 @@ def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
         "split": cfg.split,
         "batch_size": cfg.batch_size,
         "pack": cfg.pack,
+        "length_buckets": cfg.length_buckets,
         "task_feature_lengths": dict(cfg.task_feature_lengths),
     }
 

@@ -1,22 +1,13 @@
 """The stream's promises on two made-up tasks: labels of 5 to 8 target tokens, rationales of 9 to 14."""
 
 import collections
-import itertools
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import seqio
-import tensorflow as tf
 
-from stepdistill_jax.engine.train_stream import (
-    TokenizedTask,
-    TrainStream,
-    padding_fraction,
-    shuffled,
-    task_of_draw,
-    tokenize_task,
-)
+from stepdistill_jax.engine.tokenized_task import TokenizedTask
+from stepdistill_jax.engine.train_stream import TrainStream, padding_fractions
 
 LENGTHS = {"inputs": 24, "targets": 20}
 SIZES = {"label": 7, "rationale": 11}
@@ -47,9 +38,16 @@ def make_stream(tasks=TASKS, rates=None, **settings):
     return TrainStream(tasks, rates or [1.0] * len(tasks), **{**usual, **settings})
 
 
-def take(stream, num_batches, *, step=0, first_draw=0):
+def take(stream, num_batches, *, first_draw=0):
     """[(batch, next draw)] of the next batches."""
-    return list(itertools.islice(stream.batches(step=step, first_draw=first_draw), num_batches))
+    batches = stream.batches(first_draw)
+    return [(next(batches), batches.next_draw) for _ in range(num_batches)]
+
+
+def take_all(stream):
+    """The batches of a stream that ends."""
+    batches = stream.batches()
+    return [(batch, batches.next_draw) for batch in batches]
 
 
 def example_ids(batch):
@@ -80,28 +78,6 @@ def test_every_example_of_a_pass_is_seen_once(pack):
         assert set(counts) <= {turns // SIZES[name], turns // SIZES[name] + 1}
 
 
-@pytest.mark.parametrize("rates", [[1.0, 1.0], [3.0, 1.0], [0.1, 0.7], [1.0, 0.0], [2, 3, 5]])
-def test_rates_are_kept_as_evenly_as_can_be(rates):
-    fractions = [Fraction(rate).limit_denominator(10**6) for rate in rates]
-    turns = [0] * len(rates)
-    for draw in range(400):
-        task, earlier = task_of_draw(draw, fractions)
-        assert earlier == turns[task]
-        turns[task] += 1
-        shares = [(draw + 1) * rate / sum(rates) for rate in rates]
-        assert all(abs(turn - share) < 2 for turn, share in zip(turns, shares, strict=True))
-    assert turns == [round(400 * rate / sum(rates)) for rate in rates]
-
-
-def test_a_pass_of_each_task_goes_by_its_own_count():
-    stream = make_stream()
-    draws = [stream.example_of_draw(draw) for draw in range(2 * 7 * 11)]
-    of_label = [example for task, example in draws if task == 0]
-    for start in range(0, len(of_label), 7):
-        assert sorted(of_label[start : start + 7]) == list(range(7))
-    assert of_label[:7] != of_label[7:14]
-
-
 @pytest.mark.parametrize("num_shards", [2, 4])
 @pytest.mark.parametrize("pack", [True, False])
 def test_shards_put_together_are_the_batches_of_one_process(num_shards, pack):
@@ -118,32 +94,30 @@ def test_shards_put_together_are_the_batches_of_one_process(num_shards, pack):
 def test_a_stream_goes_on_from_any_saved_draw(pack):
     whole = take(make_stream(pack=pack), 12)
     for step in (1, 4, 11):
-        rest = take(make_stream(pack=pack), 12 - step, step=step, first_draw=whole[step - 1][1])
+        rest = take(make_stream(pack=pack), 12 - step, first_draw=whole[step - 1][1])
         assert_same_batches(whole[step:], rest)
+
+
+@pytest.mark.parametrize("settings", [{"pack": True}, {"pack": False}, {"pack": False, "length_buckets": 4}])
+def test_the_batch_of_any_step_can_be_sought(settings):
+    draws = [0, *(draw for _, draw in take(make_stream(**settings), 300))]
+    stream = make_stream(**settings)
+    for step in (250, 3, 0, 251, 77):
+        assert stream.first_draw(step) == draws[step]
 
 
 def test_two_iterators_of_a_stream_do_not_disturb_each_other():
     stream = make_stream()
     alone = take(make_stream(), 10)
     # One far ahead in another pass, one a step behind, as the first batch of a run and its training are.
-    ahead = stream.batches(step=0, first_draw=1000)
-    behind = stream.batches(step=0, first_draw=0)
+    ahead = stream.batches(1000)
+    behind = stream.batches(0)
     taken = []
     for _ in range(10):
         next(ahead)
-        taken.append(next(behind))
+        taken.append((next(behind), behind.next_draw))
     assert_same_batches(alone, taken)
     assert_same_batches(alone[:3], take(stream, 3))
-
-
-def test_another_seed_gives_another_order_and_no_shuffling_the_order_of_the_data():
-    def order(**settings):
-        stream = make_stream(TASKS[:1], **settings)
-        return [stream.example_of_draw(draw)[1] for draw in range(14)]
-
-    assert order(seed=3) == order(seed=3)
-    assert order(seed=3) != order(seed=4)
-    assert order(shuffle=False) == [0, 1, 2, 3, 4, 5, 6] * 2
 
 
 def test_packed_rows_hold_whole_examples_one_after_another():
@@ -168,9 +142,83 @@ def test_packed_rows_hold_whole_examples_one_after_another():
 
 
 def test_packing_fills_rows():
-    packed = np.mean([padding_fraction(batch) for batch, _ in take(make_stream(), 10)])
-    unpacked = np.mean([padding_fraction(batch) for batch, _ in take(make_stream(pack=False), 10)])
-    assert packed < 0.4 < unpacked
+    packed, unpacked = (padding(make_stream(pack=pack), 10) for pack in (True, False))
+    assert packed["padding_fraction"] < 0.4 < unpacked["padding_fraction"]
+
+
+def padding(stream, num_batches):
+    """The padding of each side of some batches, as the stream counts it, checked against the batches themselves."""
+    batches = stream.batches()
+    counts = collections.Counter()
+    for _ in range(num_batches):
+        batch = next(batches)
+        for name, feature in (("inputs", "encoder_input_tokens"), ("targets", "decoder_target_tokens")):
+            assert batches.token_counts[name] == (np.count_nonzero(batch[feature]), batch[feature].size)
+            counts[name, 0] += np.count_nonzero(batch[feature])
+            counts[name, 1] += batch[feature].size
+    return padding_fractions({name: (counts[name, 0], counts[name, 1]) for name in ("inputs", "targets")})
+
+
+def test_padding_is_told_of_both_sides_apart():
+    assert padding_fractions({"inputs": (30, 40), "targets": (10, 60)}) == {
+        "padding_fraction": 0.6,
+        "inputs_padding_fraction": 0.25,
+        "targets_padding_fraction": pytest.approx(5 / 6),
+    }
+
+
+def test_length_buckets_cut_rows_to_few_lengths_and_save_padding():
+    rng = np.random.default_rng(0)
+    sizes = {"inputs": rng.integers(2, 25, 50), "targets": rng.integers(2, 21, 50)}
+    uneven = TokenizedTask(
+        name="uneven",
+        tokens={feature: np.ones(sizes[feature].sum(), np.int32) for feature in sizes},
+        offsets={feature: np.cumsum([0, *sizes[feature]]) for feature in sizes},
+    )
+    usual, cut = (make_stream([uneven], pack=False, length_buckets=number) for number in (1, 4))
+    assert padding(cut, 64)["padding_fraction"] < padding(usual, 64)["padding_fraction"] - 0.1
+    shapes = {batch["decoder_target_tokens"].shape for batch, _ in take(cut, 64)}
+    assert 1 < len(shapes) <= 4
+    assert max(shapes) <= (4, LENGTHS["targets"])
+
+
+def test_length_buckets_leave_every_task_its_share_of_a_batch():
+    for batch, _ in take(make_stream(pack=False, length_buckets=4), 64):
+        assert sum(token < 200 for token in example_ids(batch)) in (1, 2, 3)
+
+
+def test_length_buckets_reorder_a_block_of_draws_and_lose_none():
+    def ids(**settings):
+        return [
+            token
+            for batch, _ in take(make_stream(pack=False, **settings), 32)
+            for token in example_ids(batch)
+        ]
+
+    assert sorted(ids()) == sorted(ids(length_buckets=4))
+    assert ids() != ids(length_buckets=4)
+
+
+def test_length_buckets_of_packed_rows_are_refused():
+    with pytest.raises(ValueError, match="length_buckets=2 with pack=True"):
+        make_stream(length_buckets=2)
+
+
+def test_the_spec_of_a_batch_is_that_of_its_batches():
+    stream = make_stream()
+    (batch, _), *_ = take(stream, 1)
+    assert {name: (tuple(spec.shape), spec.dtype) for name, spec in stream.batch_spec().items()} == {
+        name: (rows.shape, rows.dtype) for name, rows in batch.items()
+    }
+
+
+def test_a_batch_names_its_examples():
+    batches = make_stream().batches()
+    (first,) = (next(batches) for _ in range(1))
+    named = [
+        f"label/{token - 100}" if token < 200 else f"rationale/{token - 200}" for token in example_ids(first)
+    ]
+    assert batches.example_names() == named
 
 
 def test_an_unpacked_row_holds_one_example():
@@ -182,9 +230,9 @@ def test_an_unpacked_row_holds_one_example():
         np.testing.assert_array_equal(batch["decoder_loss_weights"], batch["decoder_target_tokens"] > 0)
 
 
-@pytest.mark.parametrize(("pack", "num_batches"), [(False, 3), (True, 2)])
-def test_one_pass_ends_with_a_batch_filled_up_with_empty_rows(pack, num_batches):
-    taken = list(make_stream(TASKS[1:], pack=pack, num_epochs=1).batches(step=0, first_draw=0))
+@pytest.mark.parametrize(("pack", "buckets", "num_batches"), [(False, 1, 3), (False, 3, 3), (True, 1, 2)])
+def test_one_pass_ends_with_a_batch_filled_up_with_empty_rows(pack, buckets, num_batches):
+    taken = take_all(make_stream(TASKS[1:], pack=pack, num_epochs=1, length_buckets=buckets))
     assert [len(batch["decoder_target_tokens"]) for batch, _ in taken] == [4] * len(taken)
     assert sorted(token for batch, _ in taken for token in example_ids(batch)) == list(range(200, 211))
     assert taken[-1][1] == 11
@@ -197,61 +245,3 @@ def test_one_pass_ends_with_a_batch_filled_up_with_empty_rows(pack, num_batches)
 def test_passes_of_a_mixture_cannot_be_counted():
     with pytest.raises(ValueError, match=r"num_epochs=1 needs one task, got \['label', 'rationale'\]"):
         make_stream(num_epochs=1)
-
-
-def test_a_shuffle_is_a_permutation_that_depends_on_seed_task_and_pass():
-    orders = {
-        (seed, salt, epoch): tuple(shuffled(50, seed=seed, salt=salt, epoch=epoch))
-        for seed in (0, 1, 2**31)
-        for salt in ("svamp_label", "svamp_rationale")
-        for epoch in (0, 1)
-    }
-    assert all(sorted(order) == list(range(50)) for order in orders.values())
-    assert len(set(orders.values())) == len(orders)
-
-
-def test_a_shuffle_is_the_same_everywhere_and_for_ever():
-    # Written down from this implementation: a change would put every resumed run into another order.
-    assert shuffled(10, seed=0, salt="svamp_label", epoch=0).tolist() == [6, 2, 8, 4, 1, 3, 0, 7, 9, 5]
-    assert shuffled(10, seed=7, salt="svamp_rationale", epoch=3).tolist() == [6, 1, 8, 9, 2, 3, 7, 0, 5, 4]
-
-
-def test_a_shuffle_prefers_no_place():
-    """Each of 20 examples comes first in about 1 of 20 of 2000 passes: within 5 standard deviations of 9.7."""
-    first = collections.Counter(int(shuffled(20, seed=0, salt="x", epoch=epoch)[0]) for epoch in range(2000))
-    assert all(abs(first[example] - 100) < 49 for example in range(20))
-
-
-@pytest.fixture
-def seqio_task():
-    def rows(split, shuffle_files=False, seed=None):
-        sizes = {"train": [3, 8, 5], "empty": []}[split]
-        return tf.data.Dataset.from_generator(
-            lambda: ({"inputs": [9] * size, "targets": [4, 1]} for size in sizes),
-            output_signature={name: tf.TensorSpec([None], tf.int32) for name in ("inputs", "targets")},
-        )
-
-    vocabulary = seqio.PassThroughVocabulary(40, eos_id=1)
-    task = seqio.TaskRegistry.add(
-        "stream_test_task",
-        source=seqio.FunctionDataSource(rows, splits=("train", "empty")),
-        preprocessors=[],
-        output_features={name: seqio.Feature(vocabulary, add_eos=False) for name in ("inputs", "targets")},
-    )
-    yield task
-    seqio.TaskRegistry.remove("stream_test_task")
-
-
-def test_a_task_is_tokenised_in_order_and_trimmed(seqio_task):
-    task = tokenize_task(
-        seqio_task, split="train", lengths={"inputs": 6, "targets": 6}, features=["inputs", "targets"]
-    )
-    assert task.num_examples == 3
-    assert task.lengths("inputs").tolist() == [3, 6, 5]
-    assert task.feature("inputs", 2).tolist() == [9] * 5
-    assert task.tokens["inputs"].dtype == np.int32
-
-
-def test_a_split_without_examples_is_named(seqio_task):
-    with pytest.raises(ValueError, match=r"stream_test_task/empty: no examples; prepare the dataset again"):
-        tokenize_task(seqio_task, split="empty", lengths={"inputs": 6}, features=["inputs"])

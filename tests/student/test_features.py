@@ -3,7 +3,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine.train_stream import TokenizedTask, TrainStream
+from stepdistill_jax.engine.tokenized_task import TokenizedTask
+from stepdistill_jax.engine.train_stream import TrainStream
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 # The two examples of the class's docstring.
@@ -59,7 +60,7 @@ def test_our_packing_gives_what_seqio_packing_gives():
         [task], [1.0], converter_cls=StepByStepFeatureConverter, lengths={**LENGTHS, "task_ids": 8}, batch_size=1,
         seed=0, shuffle=False, num_epochs=1,
     )  # fmt: skip
-    ((batch, _),) = stream.batches(step=0, first_draw=0)
+    (batch,) = stream.batches()
     assert_same_rows({name: rows[0] for name, rows in batch.items()}, PACKED)
 
 
