@@ -1,6 +1,6 @@
 """The train state of a run: its shape, its split over the mesh, and its first values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -8,6 +8,8 @@ import jax
 from stepdistill_jax.engine import models
 from stepdistill_jax.engine.optimizers import OptimizerDef
 from stepdistill_jax.engine.partitioning import PjitPartitioner
+from stepdistill_jax.engine.state_restoring import abstract_state_dict
+from stepdistill_jax.engine.state_utils import arrays_by_name
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 
 
@@ -48,6 +50,24 @@ class TrainStateInitializer:
         """Random parameters and the optimizer's first state, each made where it will live."""
         init = self._partitioner.partition(
             self._create, in_axis_resources=None, out_axis_resources=self.train_state_axes
+        )
+        return init(init_rng)
+
+    def first_values(self, init_rng: jax.Array, names: Collection[str]) -> dict[str, jax.Array]:
+        """Some arrays of that state, by their names in its `state_dict`; the others are not made."""
+        places = arrays_by_name(abstract_state_dict(self.global_train_state_shape, self._partitioner))
+
+        def chosen(rng: jax.Array) -> dict[str, jax.Array]:
+            return {
+                name: leaf
+                for name, leaf in arrays_by_name(self._create(rng).state_dict()).items()
+                if name in names
+            }
+
+        init = self._partitioner.partition(
+            chosen,
+            in_axis_resources=None,
+            out_axis_resources={name: places[name].sharding.spec for name in names},
         )
         return init(init_rng)
 

@@ -1,13 +1,15 @@
 """A model with its parameters from a checkpoint, ready to decode; no optimizer state is read."""
 
 import dataclasses
-from pathlib import Path
+import functools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
+from etils import epath
 
 from stepdistill_jax.engine import checkpoints, models
-from stepdistill_jax.engine.initialize import abstract_train_state
+from stepdistill_jax.engine.initialize import TrainStateInitializer
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 
@@ -20,7 +22,7 @@ class RestoredModel:
     axes: a PartitionSpec for every array of the state.
     """
 
-    path: Path
+    path: epath.Path
     state: FlaxOptimTrainState
     axes: FlaxOptimTrainState
 
@@ -30,17 +32,55 @@ def restore_model(
     cfg: checkpoints.RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
 ) -> RestoredModel:
-    """Reads a checkpoint's parameters.
+    """Reads the parameters of the one checkpoint that `cfg` names.
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if its parameters are not the model's.
+      ValueError: if its parameters are not the model's, or `cfg` names several checkpoints.
     """
     path = checkpoints.find_checkpoint(cfg)
+    if path is None:
+        raise ValueError(f"RestoreCheckpointConfig.path={cfg.path!r}; name a checkpoint.")
+    return _restored(model, path, cfg, partitioner)
+
+
+def restore_models(
+    model: models.BaseModel,
+    cfg: checkpoints.RestoreCheckpointConfig,
+    partitioner: PjitPartitioner,
+) -> Iterator[RestoredModel]:
+    """The parameters of every checkpoint that `cfg` names, one after another: mode 'all', or several paths.
+
+    Raises:
+      FileNotFoundError: if there is no such checkpoint.
+      ValueError: if the parameters of one are not the model's.
+    """
+    for path in checkpoints.find_checkpoints(cfg):
+        yield _restored(model, path, cfg, partitioner)
+
+
+def _restored(
+    model: models.BaseModel,
+    path: epath.Path,
+    cfg: checkpoints.RestoreCheckpointConfig,
+    partitioner: PjitPartitioner,
+) -> RestoredModel:
     # Parameters do not depend on the lengths of a batch: any shape serves to name them.
     features = model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
-    shapes = {name: (partitioner.data_mesh_size, 1) for name in features}
-    abstract = abstract_train_state(model, shapes, {name: np.int32 for name in features})
-    state = checkpoints.restore_checkpoint(path, abstract, partitioner, params_only=True, dtype=cfg.dtype)
+    initializer = TrainStateInitializer(
+        optimizer_def=model.optimizer_def,
+        init_fn=model.get_initial_variables,
+        input_shapes={name: (partitioner.data_mesh_size, 1) for name in features},
+        input_types={name: np.int32 for name in features},
+        partitioner=partitioner,
+    )
+    state = checkpoints.restore_checkpoint(
+        path,
+        initializer.global_train_state_shape,
+        partitioner,
+        cfg=cfg,
+        from_scratch=functools.partial(initializer.first_values, jax.random.key(0)),
+        params_only=True,
+    )
     jax.block_until_ready(state.params)
-    return RestoredModel(path=path, state=state, axes=partitioner.get_mesh_axes(abstract))
+    return RestoredModel(path=path, state=state, axes=initializer.train_state_axes)

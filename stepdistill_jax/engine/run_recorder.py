@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import run_folder
 from stepdistill_jax.engine.metrics import metric_values
+from stepdistill_jax.engine.preemption import Preempted
 from stepdistill_jax.engine.progress import Progress
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import StreamBatches, TokenCounts, padding_fractions
@@ -52,6 +54,7 @@ class RunRecorder:
         self.resumes_at = self._checkpoints.latest_step() if self._checkpoints else None
         self._pending: _PendingStep | None = None
         self._log_examples, self._examples = log_examples, None
+        self._monitored: dict[str, float | None] = {}  # of one step, by the names that keep-best may ask for
         self._writes = jax.process_index() == 0
 
     @property
@@ -63,18 +66,26 @@ class RunRecorder:
     def checkpoint_path(self) -> Path:
         return self.model_dir.absolute() / f"checkpoint_{self.resumes_at}"
 
-    def seed_and_position(self, random_seed: int | None) -> tuple[int, int]:
-        """The run's seed and the stream's next draw: the saved ones if the run goes on."""
+    def seed_and_position(
+        self, random_seed: int | None, *, begins_like: os.PathLike[str] | None = None
+    ) -> tuple[int, int]:
+        """The run's seed and the stream's next draw: the saved ones if the run goes on, or begins where another stood.
+
+        Args:
+          random_seed: as the user set it; None draws one.
+          begins_like: a checkpoint of another run, whose stream is gone on with.
+        """
         if random_seed is not None and not 0 <= random_seed < 2**32:
             raise ValueError(f"random_seed={random_seed}; use 0 to {2**32 - 1}, or None to draw one.")
-        if self.resumes_at is None:
+        source = self.checkpoint_path if self.resumes_at is not None else begins_like
+        if source is None:
             if random_seed is not None:
                 return random_seed, 0
             return int(multihost_utils.broadcast_one_to_all(np.uint32(time.time()))), 0
-        saved = self._checkpoints.restore_stream(self.resumes_at)
+        saved = checkpoints_lib.read_stream_position(source)
         if random_seed is not None and random_seed != saved.seed:
             raise ValueError(
-                f"random_seed={random_seed}, but {self.checkpoint_path} was trained with {saved.seed}; use that seed, or "
+                f"random_seed={random_seed}, but {source} was trained with {saved.seed}; use that seed, or "
                 "another MODEL_DIR."
             )
         return saved.seed, saved.next_draw
@@ -85,6 +96,8 @@ class RunRecorder:
         first_step = earlier.get("first_step", step) if self.resumes_at is not None else step
         if self.resumes_at is not None:
             run_folder.check_unchanged(self.model_dir, earlier, facts)
+        if self._checkpoints is not None:
+            self._checkpoints.open()
         if not self._writes:
             return first_step
         run_folder.write_run_json(
@@ -143,6 +156,7 @@ class RunRecorder:
                     f"{name}={value} at step {pending.step} in {self.model_dir}; lower the learning rate, or look at "
                     "the batch."
                 )
+        self._monitored = {f"train/{name}": value for name, value in values.items()}
         if not self._writes:
             return
         self._metrics.write(
@@ -158,7 +172,16 @@ class RunRecorder:
                 pending.step, {**scalars, "tokens_per_second": rates["tokens_per_second"]}
             )
 
-    def log_evaluation(self, rows: list[dict[str, Any]]) -> None:
+    def log_evaluation(self, rows: list[dict[str, Any]], *, decoded: bool) -> None:
+        """Takes an evaluation's rows, one a task; `decoded` says of which kind."""
+        # T5X's names of these metrics, which are their places in TensorBoard's folders.
+        of_task = "inference_eval/{}/eval/{}" if decoded else "training_eval/{}/{}"
+        self._monitored |= {
+            of_task.format(row["task"], name): value
+            for row in rows
+            for name, value in row.items()
+            if isinstance(value, (int, float)) and name != "step"
+        }
         if not self._writes:
             return
         for row in rows:
@@ -175,19 +198,34 @@ class RunRecorder:
                     f"({row.get('num_correct')} of {row.get('num_examples')})"
                 )
 
-    def due(self, step: int, last_step: int) -> tuple[bool, bool]:
-        """(evaluate now?, save now?) The last step does both."""
-        period = self._save_cfg.period if self._save_cfg else None
+    def due(self, step: int, last_step: int, *, preempted: bool) -> tuple[bool, bool]:
+        """(evaluate now?, save now?) The last step does both; one that the run is preempted at is saved."""
         evaluate = step == last_step or bool(self._eval_period and step % self._eval_period == 0)
-        save = self._save_cfg is not None and (step == last_step or bool(period and step % period == 0))
-        return evaluate, save
+        if self._save_cfg is None:
+            return evaluate, False
+        period, steps = self._save_cfg.period, self._save_cfg.checkpoint_steps or ()
+        save = step == last_step or bool(period and step % period == 0) or step in steps
+        return evaluate, save or preempted
 
     def save(self, step: int, state: FlaxOptimTrainState, position: checkpoints_lib.StreamPosition) -> None:
         """Saves once every metric up to the step is on the disk: a checkpoint vouches for the logs before it."""
         if self._writes:
             for log in (self._metrics, *([self._examples] if self._examples else [])):
                 log.sync()
-        self._checkpoints.save(step, state, position)
+        self._checkpoints.save(step, state, position, metrics=self._monitored)
+
+    def check_saves(self) -> None:
+        """Raises what went wrong in a save behind the run's back."""
+        if self._checkpoints is not None:
+            self._checkpoints.check()
+
+    def preempted_at(self, step: int) -> Preempted:
+        """What ends a run that a notice came to, once it is closed."""
+        if self._checkpoints is None:
+            return Preempted(f"preempted at step {step}; nothing is saved, as checkpoint_cfg.save is None.")
+        latest = self._checkpoints.latest_step()
+        saved = "no checkpoint yet" if latest is None else f"saved in {self.model_dir}/checkpoint_{latest}"
+        return Preempted(f"preempted at step {step}, {saved}; the same command goes on from there.")
 
     def close(self) -> None:
         if self._checkpoints is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax
 import seqio
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
-from stepdistill_jax.engine import models
+from stepdistill_jax.engine import models, preemption
 from stepdistill_jax.engine.actions import ActionMode, BaseAction, RunActions
 from stepdistill_jax.engine.dataset_config import (
     DatasetConfig,
@@ -100,6 +101,8 @@ def train(
     Raises:
       ValueError: for settings that do not fit together, before anything is compiled.
       FloatingPointError: if a loss is not finite; it names the metric and the step.
+      OSError: if a checkpoint cannot be written, at the next step after it went wrong.
+      Preempted: after SIGTERM or SIGUSR1, once the step in hand is saved (`preemption`).
     """
     if not use_orbax:
         say_once(
@@ -116,7 +119,9 @@ def train(
     )
     restore = checkpoint_cfg.restore if run.resumes_at is None else None
     begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
-    seed, position = run.seed_and_position(random_seed)
+    seed, position = run.seed_and_position(
+        random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
+    )
     verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
     verify(train_dataset_cfg, model)
     stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
@@ -145,8 +150,9 @@ def train(
         state = checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
     elif begin_with is not None:
         state = checkpoints_lib.restore_checkpoint(
-            begin_with, abstract_state, partitioner, dtype=checkpoint_cfg.restore.dtype
-        )
+            begin_with, abstract_state, partitioner, cfg=restore,
+            from_scratch=functools.partial(initializer.first_values, init_rng),
+        )  # fmt: skip
     else:
         state = initializer.from_scratch(init_rng)
     first_step = run.begin(
@@ -169,15 +175,19 @@ def train(
     stop = (
         run_eval_before_training and run.resumes_at is None and _evaluate(run, evaluation, run_actions, state)
     )
+    preempted = False
     try:
         if not stop:
-            with _collecting_garbage(gc_period):
-                state = _loop(
-                    run, trainer, evaluation, run_actions, partitioner, stream, state, position, last_step, seed, gc_period
+            with _collecting_garbage(gc_period), preemption.watched() as notice:
+                state, preempted = _loop(
+                    run, trainer, evaluation, run_actions, notice, partitioner, stream, state, position, last_step, seed,
+                    gc_period,
                 )  # fmt: skip
     finally:
         run.close()
         evaluation.close()
+    if preempted:
+        raise run.preempted_at(int(state.step))
     return int(state.step), state
 
 
@@ -186,6 +196,7 @@ def _loop(
     trainer: Trainer,
     evaluation: RunEvaluation,
     actions: RunActions,
+    notice: preemption.PreemptionNotice,
     partitioner: PjitPartitioner,
     stream: TrainStream,
     state: FlaxOptimTrainState,
@@ -193,19 +204,26 @@ def _loop(
     last_step: int,
     seed: int,
     gc_period: int,
-) -> FlaxOptimTrainState:
-    """The steps from the state's on to `last_step`, or to one at which an action stops the run."""
+) -> tuple[FlaxOptimTrainState, bool]:
+    """The steps from the state's on to `last_step`, or to one at which an action stops the run or a notice preempts it.
+
+    Returns:
+      (state, whether the run was preempted), the state saved if a step was taken.
+    """
     step = int(state.step)
     batches = stream.batches(first_draw=position)
     run.start_progress(step, last_step)
-    while step < last_step:
+    preempted = notice.reached(step)
+    while step < last_step and not preempted:
         batch = next(batches)
         state, metrics, learning_rate = trainer.train_step(state, partitioner.global_batch(batch))
         step += 1
         run.log_step(step, metrics, learning_rate, batches)
+        run.check_saves()
         if actions.after_step(step, state, metrics):
             last_step = step
-        evaluate, save = run.due(step, last_step)
+        preempted = notice.reached(step)
+        evaluate, save = run.due(step, last_step, preempted=preempted)
         if evaluate or save:
             run.pause()
             if evaluate and _evaluate(run, evaluation, actions, state):
@@ -215,7 +233,7 @@ def _loop(
             run.resume()
         if gc_period and step % gc_period == 0:
             gc.collect()
-    return state
+    return state, preempted and step < last_step
 
 
 def _evaluate(
@@ -228,7 +246,7 @@ def _evaluate(
         (ActionMode.INFER_EVAL, evaluation.decoded),
     ):
         rows_of_mode = rows(state)
-        run.log_evaluation(rows_of_mode)
+        run.log_evaluation(rows_of_mode, decoded=mode is ActionMode.INFER_EVAL)
         if rows_of_mode:
             stop |= actions.run(mode, state, {row["task"]: row for row in rows_of_mode})
     return stop
