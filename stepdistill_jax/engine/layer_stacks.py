@@ -2,17 +2,14 @@
 
 Parameters lie layer by layer ('encoder/layers_3/…') in any case. For the loop they are stacked within the compiled step,
 where the compiler shares the copy with the cast to the computation's dtype. T5X's scalable_t5 keeps them stacked
-('encoder/encoder/…', the layers along `param_scan_axis`); `unstack_layers` reads that, `stack_layers` writes it.
+('encoder/encoder/…', the layers along `param_scan_axis`); `stacked_checkpoints` reads and writes that.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-
-PyTree = Any
 
 # Stacks of more layers are scanned unless a config says otherwise. Compiling T5 v1.1 small's training step
 # (8 + 8 layers) is what this was chosen by; see bench/README.md.

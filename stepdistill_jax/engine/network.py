@@ -4,7 +4,7 @@ v1.0: `mlp_activations=('relu',)`, `logits_via_embedding=True`. v1.1 (and FLAN-T
 output weights of their own. umT5: besides, `relpos_bias_in_every_layer=True`.
 
 Parameters always lie layer by layer ('decoder/layers_0/…'), also with `scan_layers`: that is how the step is computed,
-not what is learnt, so that every setting reads every checkpoint (`engine/layer_stacks.py`).
+not what is learnt, so that every setting reads every checkpoint (`layer_stacks.py`).
 """
 
 import dataclasses
