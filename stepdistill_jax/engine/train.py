@@ -1,10 +1,9 @@
-"""The training loop: restore, next batch, step, log, evaluate, save."""
+"""Training: what is set up for it, and what it begins with. The loop itself is `training_loop`."""
 
-import contextlib
 import dataclasses
 import functools
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import seqio
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import models, preemption
-from stepdistill_jax.engine.actions import ActionMode, BaseAction, RunActions
+from stepdistill_jax.engine.actions import BaseAction, RunActions
 from stepdistill_jax.engine.dataset_config import (
     DatasetConfig,
     get_dataset,
@@ -29,6 +28,7 @@ from stepdistill_jax.engine.run_recorder import RunRecorder
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import TrainStream
 from stepdistill_jax.engine.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.training_loop import Training
 
 
 def train(
@@ -125,18 +125,15 @@ def train(
     verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
     verify(train_dataset_cfg, model)
     stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
-
     spec = stream.batch_spec()
-    shapes = {name: tuple(rows.shape) for name, rows in spec.items()}
-    types = {name: rows.dtype.as_numpy_dtype for name, rows in spec.items()}
     initializer = train_state_initializer_cls(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
-        input_shapes=shapes,
-        input_types=types,
+        input_shapes={name: tuple(rows.shape) for name, rows in spec.items()},
+        input_types={name: rows.dtype.as_numpy_dtype for name, rows in spec.items()},
         partitioner=partitioner,
     )
-    abstract_state, axes = initializer.global_train_state_shape, initializer.train_state_axes
+    axes = initializer.train_state_axes
     init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
     trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
     check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
@@ -145,44 +142,25 @@ def train(
         model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
         eval_steps=eval_steps, log_dir=run.model_dir, get_streams=train_eval_get_dataset_fn, verify=verify,
     )  # fmt: skip
+    training = Training(run, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period)
 
-    if run.resumes_at is not None:
-        state = checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
-    elif begin_with is not None:
-        state = checkpoints_lib.restore_checkpoint(
-            begin_with, abstract_state, partitioner, cfg=restore,
-            from_scratch=functools.partial(initializer.first_values, init_rng),
-        )  # fmt: skip
-    else:
-        state = initializer.from_scratch(init_rng)
-    first_step = run.begin(
-        step=int(state.step),
-        facts={
-            "seed": seed,
-            "num_parameters": num_parameters(abstract_state),
-            **_stream_settings(train_dataset_cfg),
-        },
-        summarize_config_fn=summarize_config_fn,
-    )
+    state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng)
+    facts = {
+        "seed": seed,
+        "num_parameters": num_parameters(initializer.global_train_state_shape),
+        **_stream_settings(train_dataset_cfg),
+    }
+    first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
     last_step = first_step + relative_steps if relative_steps is not None else total_steps
-    only_evaluates = run_eval_before_training and int(state.step) == last_step
-    if begin_with is not None and int(state.step) >= last_step and not only_evaluates:
-        raise ValueError(
-            f"total_steps={last_step}, but {begin_with} is at step {int(state.step)}: nothing would be trained; set "
-            "relative_steps, or a larger total_steps."
-        )
+    evaluate_first = run_eval_before_training and run.resumes_at is None
+    if begin_with is not None:
+        _check_steps_are_left(begin_with, int(state.step), last_step, evaluates=evaluate_first)
 
-    stop = (
-        run_eval_before_training and run.resumes_at is None and _evaluate(run, evaluation, run_actions, state)
-    )
     preempted = False
     try:
-        if not stop:
-            with _collecting_garbage(gc_period), preemption.watched() as notice:
-                state, preempted = _loop(
-                    run, trainer, evaluation, run_actions, notice, partitioner, stream, state, position, last_step, seed,
-                    gc_period,
-                )  # fmt: skip
+        if not (evaluate_first and training.evaluate(state)):
+            with preemption.watched() as notice:
+                state, preempted = training.take_steps(state, position, last_step, notice)
     finally:
         run.close()
         evaluation.close()
@@ -191,78 +169,35 @@ def train(
     return int(state.step), state
 
 
-def _loop(
+def _first_state(
     run: RunRecorder,
-    trainer: Trainer,
-    evaluation: RunEvaluation,
-    actions: RunActions,
-    notice: preemption.PreemptionNotice,
+    begin_with: os.PathLike[str] | None,
+    cfg: checkpoints_lib.RestoreCheckpointConfig | None,
+    initializer: TrainStateInitializer,
     partitioner: PjitPartitioner,
-    stream: TrainStream,
-    state: FlaxOptimTrainState,
-    position: int,
-    last_step: int,
-    seed: int,
-    gc_period: int,
-) -> tuple[FlaxOptimTrainState, bool]:
-    """The steps from the state's on to `last_step`, or to one at which an action stops the run or a notice preempts it.
-
-    Returns:
-      (state, whether the run was preempted), the state saved if a step was taken.
-    """
-    step = int(state.step)
-    batches = stream.batches(first_draw=position)
-    run.start_progress(step, last_step)
-    preempted = notice.reached(step)
-    while step < last_step and not preempted:
-        batch = next(batches)
-        state, metrics, learning_rate = trainer.train_step(state, partitioner.global_batch(batch))
-        step += 1
-        run.log_step(step, metrics, learning_rate, batches)
-        run.check_saves()
-        if actions.after_step(step, state, metrics):
-            last_step = step
-        preempted = notice.reached(step)
-        evaluate, save = run.due(step, last_step, preempted=preempted)
-        if evaluate or save:
-            run.pause()
-            if evaluate and _evaluate(run, evaluation, actions, state):
-                last_step, save = step, save or run.saves
-            if save:
-                run.save(step, state, checkpoints_lib.StreamPosition(seed=seed, next_draw=batches.next_draw))
-            run.resume()
-        if gc_period and step % gc_period == 0:
-            gc.collect()
-    return state, preempted and step < last_step
+    init_rng: jax.Array,
+) -> FlaxOptimTrainState:
+    """The run's own newest state; else that of the checkpoint that it begins with; else a random one."""
+    abstract_state = initializer.global_train_state_shape
+    if run.resumes_at is not None:
+        return checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
+    if begin_with is None:
+        return initializer.from_scratch(init_rng)
+    from_scratch = functools.partial(initializer.first_values, init_rng)
+    return checkpoints_lib.restore_checkpoint(
+        begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch
+    )
 
 
-def _evaluate(
-    run: RunRecorder, evaluation: RunEvaluation, actions: RunActions, state: FlaxOptimTrainState
-) -> bool:
-    """Evaluates and logs; True if an action wants the run to stop."""
-    stop = False
-    for mode, rows in (
-        (ActionMode.TRAIN_EVAL, evaluation.teacher_forced),
-        (ActionMode.INFER_EVAL, evaluation.decoded),
-    ):
-        rows_of_mode = rows(state)
-        run.log_evaluation(rows_of_mode, decoded=mode is ActionMode.INFER_EVAL)
-        if rows_of_mode:
-            stop |= actions.run(mode, state, {row["task"]: row for row in rows_of_mode})
-    return stop
-
-
-@contextlib.contextmanager
-def _collecting_garbage(gc_period: int) -> Iterator[None]:
-    """Leaves garbage collection to the loop where it has a period."""
-    if not gc_period:
-        yield
+def _check_steps_are_left(
+    begin_with: os.PathLike[str], step: int, last_step: int, *, evaluates: bool
+) -> None:
+    if step < last_step or (evaluates and step == last_step):
         return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    raise ValueError(
+        f"total_steps={last_step}, but {begin_with} is at step {step}: nothing would be trained; set relative_steps, or a "
+        "larger total_steps."
+    )
 
 
 def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
