@@ -9,6 +9,9 @@ from stepdistill_jax.teacher.language_model import LanguageModel
 # What stands before the colon -> module with `make(model: str, settings: ModelSettings) -> LanguageModel`.
 _MODULES = {
     "openai": "stepdistill_jax.teacher.openai_teacher",
+    "smollm2": "stepdistill_jax.teacher.smollm2",
+    "t5x": "stepdistill_jax.teacher.t5x_teacher",
+    "vllm": "stepdistill_jax.teacher.vllm_teacher",
 }
 
 
