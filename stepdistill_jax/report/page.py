@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from stepdistill_jax.report.tables import (
     markdown,
     method_name,
 )
+from stepdistill_jax.report.teachers import TeacherSection, has_records, read_teacher
 
 NUM_SAMPLES = 10
 SAMPLE_CHARACTERS = 600  # of an input or a prediction; a longer one ends in "…"
@@ -69,7 +70,8 @@ def write_report(
       runs: run folders, finished or in progress.
       output: folder to write into; what an earlier report left there is replaced. If None: RUN/report for one run;
         for several, `report-A-vs-B` in the current folder, of the runs' names (`report-A-and-4-others` past three).
-      teachers: manifests of rationales (contents, path or folder) whose scores get a row in the table.
+      teachers: manifests of rationales (contents, path or folder) whose scores get a row in the table; a folder gets a
+        section of its own, too, with lengths, failures and samples.
 
     Raises:
       FileNotFoundError: a run folder or its metrics.jsonl is missing.
@@ -95,12 +97,27 @@ def write_report(
         sentences=sentences,
         notes=notes,
         sections=sections,
+        teachers=[_clipped_teacher(read_teacher(Path(each))) for each in teachers if _is_folder(each)],
         runs=[{"name": run.name, "facts": _facts(run), "config": run.config} for run in found],
         command=_command(runs, output),
         version=stepdistill_jax.__version__,
     )
     _write(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _is_folder(teacher: Mapping[str, Any] | Path | str) -> bool:
+    return not isinstance(teacher, Mapping) and Path(teacher).is_dir() and has_records(Path(teacher))
+
+
+def _clipped_teacher(section: TeacherSection) -> TeacherSection:
+    samples = [
+        replace(
+            sample, inputs=_clip(sample.inputs), rationale=_clip(sample.rationale), label=_clip(sample.label)
+        )
+        for sample in section.samples
+    ]
+    return replace(section, samples=tuple(samples))
 
 
 def _default_output(runs: Sequence[Run]) -> Path:

@@ -16,6 +16,7 @@ from stepdistill_jax.report.noise import (
     unpaired_difference,
 )
 from stepdistill_jax.report.run_folder import Accuracy, Run
+from stepdistill_jax.report.teachers import has_records, read_test_correct
 
 METHOD_NAMES = {
     "fine_tuning": "fine-tuning",
@@ -118,6 +119,7 @@ def _teacher_row(teacher: Mapping[str, Any] | str | Path) -> Row:
         split: _teacher_accuracy(split, scores.get(split) or {}) for split in ("validation", "test")
     }
     name = str(manifest.get("teacher") or "teacher")
+    folder = None if isinstance(teacher, Mapping) else Path(teacher)
     missing = f"the manifest of {name} has no scores for test; run stepdistill teach with --score"
     return Row(
         name=name,
@@ -125,6 +127,8 @@ def _teacher_row(teacher: Mapping[str, Any] | str | Path) -> Row:
         method=TEACHER,
         validation_last=accuracies["validation"],
         test=accuracies["test"],
+        # So that students are compared with the teacher on the very rows that it was asked.
+        test_correct=read_test_correct(folder) if folder and folder.is_dir() and has_records(folder) else {},
         notes=() if accuracies["test"] else (missing,),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
+from stepdistill_jax.intervals import wilson_interval
 
 TRAIN_AND_VALIDATION = "train + validation"  # as the paper splits SVAMP and CQA from one published file
 
@@ -24,6 +25,11 @@ class Score:
     def percent(self) -> float | None:
         """Accuracy in percent, None where nothing can be scored."""
         return 100.0 * self.correct / self.total if self.total else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the accuracy in percent."""
+        return wilson_interval(self.correct, self.total) if self.total else None
 
     def __add__(self, other: "Score") -> "Score":
         return Score(
@@ -61,7 +67,11 @@ def score(
 
 
 def score_records(dataset: datasets.Dataset, records: Iterable[Mapping[str, Any]]) -> Score:
-    """The score of rationale records, by the dataset's own metric."""
+    """The score of rationale records, by the dataset's own metric.
+
+    An answer that was given with the gold label as a hint counts as the miss that it was without. Whether a quality rule
+    drops an answer makes no difference: this is the teacher's accuracy, not the students' data's.
+    """
     correct = total = unparsed = without_gold = 0
     for record in records:
         if not record["has_label"]:
@@ -70,22 +80,30 @@ def score_records(dataset: datasets.Dataset, records: Iterable[Mapping[str, Any]
         total += 1
         if record["unparsed_reason"]:
             unparsed += 1
-        elif datasets.labels_match(dataset, record["teacher_label"], record["label"]):
+        elif not is_hinted(record) and datasets.labels_match(
+            dataset, record["teacher_label"], record["label"]
+        ):
             correct += 1
     return Score(correct, total, unparsed, without_gold)
 
 
+def is_hinted(record: Mapping[str, Any]) -> bool:
+    """Whether the answer was given with the gold label as a hint."""
+    return '"hinted": true' in record.get("sampling", "")
+
+
 def format_scores(title: str, scores: Mapping[str, Score]) -> str:
     """An aligned table, one row per split."""
-    rows: list[Sequence[str]] = [("split", "accuracy", "correct", "of", "unparsed")]
+    rows: list[Sequence[str]] = [("split", "accuracy", "95 % interval", "correct", "of", "unparsed")]
     for split, one in scores.items():
         if one.percent is None:
-            rows.append((split, "-", "-", "0", f"({one.without_gold:,} rows without gold label)"))
+            rows.append((split, "-", "-", "-", "0", f"({one.without_gold:,} rows without gold label)"))
         else:
-            rows.append(
-                (split, f"{one.percent:.2f} %", f"{one.correct:,}", f"{one.total:,}", f"{one.unparsed:,}")
-            )
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+            low, high = one.interval
+            interval = f"{low:.2f} to {high:.2f}"
+            numbers = (f"{number:,}" for number in (one.correct, one.total, one.unparsed))
+            rows.append((split, f"{one.percent:.2f} %", interval, *numbers))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [title]
     for split, *numbers, last in rows:
         cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True))

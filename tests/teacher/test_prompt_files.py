@@ -62,6 +62,14 @@ def test_every_worked_example_reads_back_by_both_parsers(name):
             assert datasets.labels_match(dataset, parsed.label, exemplar.label)
 
 
+def test_terse_examples_for_small_models_read_back_too():
+    terse = prompt_files.read_prompt_file(
+        prompt_files.FOLDER / "wordproblems_terse.txt", datasets.get("wordproblems")
+    )
+    values = [equations.evaluate(exemplar.label) for exemplar in terse.exemplars]
+    assert values == [27, 56, 15, 36, 7, 10, 23]
+
+
 @pytest.mark.parametrize("name", ["svamp", "wordproblems"])
 def test_every_calculation_in_a_worked_example_is_right_and_ends_in_the_labels_value(name):
     _, prompt = _read(name)
