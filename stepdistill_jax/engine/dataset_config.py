@@ -7,9 +7,12 @@ import sys
 from collections.abc import Mapping
 
 import seqio
+import tensorflow as tf
 
 from stepdistill_jax.engine import models, token_cache
-from stepdistill_jax.engine.tokenized_task import TokenizedTask
+from stepdistill_jax.engine.notices import say_once
+from stepdistill_jax.engine.tf_data_stream import TfDataStream
+from stepdistill_jax.engine.tokenized_task import TokenizedTask, TooManyExamples
 from stepdistill_jax.engine.train_stream import TrainStream
 
 
@@ -33,6 +36,7 @@ class DatasetConfig:
       runtime_preprocessors: None; a task's preprocessors are those it was registered with.
       length_buckets: without `pack`, to how many row lengths batches of examples of like length are cut. Each makes the
         step compile once more, so 1, every row of the longest length, is the default.
+      max_indexed_examples: of a task's split for training; one with more, or without end, is read by tf.data.
     """
 
     mixture_or_task_name: str
@@ -51,6 +55,7 @@ class DatasetConfig:
     num_prefetch_threads: int | None = None
     num_workers: int = 0
     length_buckets: int = 1
+    max_indexed_examples: int = 20_000_000
 
     def __post_init__(self) -> None:
         if self.runtime_preprocessors is not None:
@@ -128,14 +133,18 @@ def full_feature_lengths(
     return {feature: lengths.get(feature, lengths["targets"]) for feature in converter_cls.TASK_FEATURES}
 
 
-def _tokenize(cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int]) -> TokenizedTask:
+def _tokenize(
+    cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int], max_examples: int | None = None
+) -> TokenizedTask:
     missing = set(lengths) - set(task.output_features)
     if missing:
         raise ValueError(
             f"{task.name} has no feature {sorted(missing)}, which the model's feature converter reads; it has "
             f"{sorted(task.output_features)}."
         )
-    return token_cache.tokenized(task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached)
+    return token_cache.tokenized(
+        task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached, max_examples=max_examples
+    )
 
 
 def get_dataset(
@@ -147,7 +156,7 @@ def get_dataset(
     continue_from_last_checkpoint: bool = False,
     *,
     seed: int = 0,
-) -> TrainStream:
+) -> TrainStream | TfDataStream:
     """The training stream of a config, this process's part. T5X's arguments.
 
     Args:
@@ -161,15 +170,27 @@ def get_dataset(
     """
     provider = get_mixture_or_task(cfg)
     lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    seed = seed if cfg.seed is None else cfg.seed
     tasks = seqio.get_subtasks(provider)
     rates = [provider.get_rate(task) for task in tasks] if isinstance(provider, seqio.Mixture) else [1.0]
+    try:
+        tokenized = [_tokenize(cfg, task, lengths, cfg.max_indexed_examples) for task in tasks]
+    except TooManyExamples as error:
+        say_once(
+            f"{error} Above DatasetConfig.max_indexed_examples={cfg.max_indexed_examples}, so tf.data reads "
+            f"{provider.name}: shuffled by buffers, its position saved with every checkpoint."
+        )
+        rows = _pipeline(
+            cfg, provider, lengths, feature_converter_cls, shard_id, num_shards, num_epochs, seed
+        )
+        return TfDataStream(rows, batch_size=cfg.batch_size, num_shards=num_shards)
     return TrainStream(
-        [_tokenize(cfg, task, lengths) for task in tasks],
+        tokenized,
         rates,
         converter_cls=feature_converter_cls,
         lengths=lengths,
         batch_size=cfg.batch_size,
-        seed=seed if cfg.seed is None else cfg.seed,
+        seed=seed,
         shuffle=cfg.shuffle,
         pack=cfg.pack,
         length_buckets=cfg.length_buckets,
@@ -177,6 +198,31 @@ def get_dataset(
         num_shards=num_shards,
         num_epochs=num_epochs,
     )
+
+
+def _pipeline(
+    cfg: DatasetConfig,
+    provider: seqio.Task | seqio.Mixture,
+    lengths: Mapping[str, int],
+    converter_cls: type[seqio.FeatureConverter],
+    shard_id: int,
+    num_shards: int,
+    num_epochs: int | None,
+    seed: int,
+) -> tf.data.Dataset:
+    """This process's rows by SeqIO's own mixing, shuffling and packing."""
+    examples = provider.get_dataset(
+        sequence_length=dict(lengths),
+        split=cfg.split,
+        shuffle=cfg.shuffle,
+        num_epochs=num_epochs,
+        seed=seed,
+        use_cached=cfg.use_cached,
+        shard_info=seqio.ShardInfo(shard_id, num_shards) if num_shards > 1 else None,
+        # What is cached in memory is not part of an iterator's state.
+        try_in_mem_cache=False,
+    )
+    return converter_cls(pack=cfg.pack)(examples, dict(lengths))
 
 
 def get_training_eval_datasets(

@@ -77,8 +77,11 @@ def tokenized_chunks(
 
     Raises:
       ValueError: if the records cannot be read, or there are none.
-      TooManyExamples: once more than `max_examples` have come.
+      TooManyExamples: if there are more than `max_examples`; where the source does not know, once they have come.
     """
+    known = task.source.num_input_examples(split) if max_examples is not None else None
+    if known is not None and known > max_examples:
+        raise TooManyExamples(f"{task.name}/{split} has {known} examples.")
     dataset = task.get_dataset(
         sequence_length=dict(lengths), split=split, shuffle=False, num_epochs=1, use_cached=use_cached, seed=0
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import seqio
+import tensorflow as tf
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import models, preemption
@@ -25,6 +26,7 @@ from stepdistill_jax.engine.initialize import TrainStateInitializer, num_paramet
 from stepdistill_jax.engine.notices import say_once
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.run_recorder import RunRecorder
+from stepdistill_jax.engine.tf_data_stream import TfDataStream
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import TrainStream
 from stepdistill_jax.engine.trainer import Trainer, check_microbatches
@@ -218,13 +220,15 @@ def _open_stream(
     cfg: DatasetConfig,
     partitioner: PjitPartitioner,
     seed: int,
-) -> TrainStream:
+) -> TrainStream | TfDataStream:
     layout = partitioner.get_data_layout(cfg.batch_size)
     cfg = cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
     stream = get_dataset_fn(cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS)
-    if not isinstance(stream, TrainStream):
+    if isinstance(stream, tf.data.Dataset):
+        return TfDataStream(stream, batch_size=cfg.batch_size, num_shards=layout.num_shards)
+    if not isinstance(stream, (TrainStream, TfDataStream)):
         raise ValueError(
-            f"train.get_dataset_fn gave a {type(stream).__name__}; it must give a TrainStream, as utils.get_dataset does: "
-            "that is what a run can be resumed from exactly."
+            f"train.get_dataset_fn gave a {type(stream).__name__}; it must give what utils.get_dataset gives, or a "
+            "tf.data.Dataset of rows: that is what a run can be resumed from exactly."
         )
     return stream

@@ -8,6 +8,7 @@ the tokens of its own rows. The position in the stream is one integer, the next 
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,8 @@ class TrainStream:
             for task, index in zip(plan.tasks[by_row], plan.indices[by_row], strict=True)
         ]
 
-    def batches(self, first_draw: int = 0) -> "StreamBatches":
-        """The batches that begin with `first_draw`, this process's rows of them."""
+    def batches(self, first_draw: int = 0, **_: Any) -> "StreamBatches":
+        """The batches that begin with `first_draw`, this process's rows of them; nothing else is needed to find them."""
         return StreamBatches(self, first_draw)
 
     def local_batches(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
@@ -166,6 +167,9 @@ class StreamBatches:
             for name in ("inputs", "targets")
             if name in self.plan.lengths
         }
+
+    def save_state(self, model_dir: Path, step: int) -> None:
+        """Nothing: `next_draw` says it all."""
 
     def example_names(self) -> list[str]:
         """'<task>/<example id>' of each example of the last batch, over all processes."""

@@ -11,6 +11,7 @@ from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.preemption import PreemptionNotice
 from stepdistill_jax.engine.run_checkpoints import StreamPosition
 from stepdistill_jax.engine.run_recorder import RunRecorder
+from stepdistill_jax.engine.tf_data_stream import TfDataStream
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import TrainStream
 from stepdistill_jax.engine.trainer import Trainer
@@ -32,7 +33,7 @@ class Training:
     evaluation: RunEvaluation
     actions: RunActions
     partitioner: PjitPartitioner
-    stream: TrainStream
+    stream: TrainStream | TfDataStream
     seed: int
     gc_period: int
 
@@ -49,7 +50,7 @@ class Training:
           (state after the last step, whether a notice cut the run short).
         """
         run, step = self.run, int(state.step)
-        batches = self.stream.batches(first_draw=first_draw)
+        batches = self.stream.batches(first_draw, model_dir=run.model_dir, step=step)
         run.start_progress(step, last_step)
         preempted = notice.reached(step)
         with _garbage_collection(self.gc_period) as collect_garbage:
@@ -70,6 +71,7 @@ class Training:
                     if evaluate and self.evaluate(state):
                         last_step, save = step, save or run.saves
                     if save:
+                        batches.save_state(run.model_dir, step)
                         run.save(step, state, StreamPosition(seed=self.seed, next_draw=batches.next_draw))
                     run.resume()
                 collect_garbage(step)

@@ -61,19 +61,6 @@ def test_a_killed_run_goes_on_to_the_same_metrics(finished_run, train, shrunk, d
         assert (folder / file).read_bytes() == (finished_run / file).read_bytes(), message
 
 
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_goes_on_to_the_same_metrics(
-    finished_run, train, shrunk, data_dir, tmp_path
-):
-    folder = tmp_path / "killed"
-    at_step = 0
-    for _ in range(4):
-        at_step = min(at_step + random.randrange(1, 6), 22)
-        start_and_kill(folder, data_dir, shrunk, at_step=at_step)
-    train(folder)
-    assert (folder / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
-
-
 @pytest.fixture
 def half_run(finished_run, tmp_path):
     """A copy of the finished run as it stood at step 20, with a log that was cut inside step 22's line."""
@@ -92,6 +79,20 @@ def test_a_log_that_was_cut_inside_a_line_is_mended(half_run, finished_run, trai
 def test_another_seed_is_refused_in_one_line(half_run, train):
     with pytest.raises(ValueError, match=r"^random_seed=7, but .*checkpoint_20 was trained with 0; use .*$"):
         train(half_run, "RANDOM_SEED = 7")
+
+
+def test_data_too_large_to_index_are_gone_on_with_exactly(train, tmp_path):
+    bindings = (
+        "TRAIN_STEPS = 8",
+        "train.train_eval_dataset_cfg = None",
+        "train.infer_eval_dataset_cfg = None",
+        "train/utils.DatasetConfig.max_indexed_examples = 10",
+    )
+    whole = tmp_path / "whole"
+    train(whole, *bindings)
+    goes_on = shutil.copytree(whole, tmp_path / "goes_on", ignore=shutil.ignore_patterns("checkpoint_8"))
+    train(goes_on, *bindings)
+    assert (goes_on / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 def test_a_finished_run_started_again_changes_nothing(finished_run, train, tmp_path):
