@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_infer,
         _add_predict,
         _add_report,
+        _add_convert,
         _add_demo,
     ):
         add(commands)
@@ -280,6 +281,57 @@ def _report(args: argparse.Namespace) -> None:
     from stepdistill_jax.report import write_report
 
     print(write_report(args.runs, args.output, teachers=args.teachers))
+
+
+def _add_convert(commands) -> None:
+    parser = _add(
+        commands,
+        "convert",
+        _convert,
+        "turn a Hugging Face T5 into a checkpoint to begin with, or a checkpoint into a Hugging Face folder",
+        "  stepdistill convert ~/models/t5-v1_1-base checkpoints/t5_1_1_base\n"
+        "  stepdistill convert hf://google/flan-t5-small checkpoints/flan_t5_small --step 1198000\n"
+        "  stepdistill convert runs/svamp/checkpoint_1010000 exported/svamp --dtype bfloat16",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="a folder with config.json and weights (safetensors or .bin), hf://OWNER/NAME, or a checkpoint_<step>",
+    )
+    parser.add_argument("destination", type=Path, metavar="DST", help="a folder that is not there yet")
+    parser.add_argument("--to", choices=["checkpoint", "hf"], help="default: the one that SRC is not")
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="to give the checkpoint (default 1000000, that of pretrained T5; FLAN-T5 small's is 1198000)",
+    )
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="of the weights (default as they are)"
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="FOLDER",
+        help="a Hugging Face folder whose settings and tokenizer an export takes (default the one it began with)",
+    )
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="SentencePiece model of an export (default the run's)"
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from stepdistill_jax.interop import convert
+
+    for line in convert(
+        args.source,
+        args.destination,
+        to=args.to,
+        step=args.step,
+        dtype=args.dtype,
+        like=args.like,
+        vocabulary=args.vocabulary,
+    ):
+        print(line)
 
 
 def _add_demo(commands) -> None:

@@ -3,9 +3,10 @@
 T5X restores it, so do we. A caller that makes one array after another never holds more than one of them.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,26 @@ def write_checkpoint(
     try:
         index: dict[str, Any] = {saved_checkpoint.STEP: np.asarray(step, np.int32)}
         for name, array in arrays:
-            index[name] = _write_array(folder, name, np.asarray(array))
+            with _unwritable(final):
+                index[name] = _write_array(folder, name, np.asarray(array))
         tree = {"version": _VERSION, "optimizer": traverse_util.unflatten_dict(index, sep="/")}
-        files = saved_checkpoint.open_folder(folder)
-        files.write("checkpoint", serialization.msgpack_serialize(tree)).result()
+        with _unwritable(final):
+            files = saved_checkpoint.open_folder(folder)
+            files.write("checkpoint", serialization.msgpack_serialize(tree)).result()
         if local:
             Path(folder).rename(final)
-    except ValueError as error:  # TensorStore's for a disk that is full or may not be written to
-        raise OSError(f"{final} cannot be written: {error}") from error
     finally:
         if local:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unwritable(path: str) -> Iterator[None]:
+    """TensorStore has a ValueError for a disk that is full or may not be written to; the caller's own errors pass by."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def write_parameters(

@@ -1,0 +1,81 @@
+"""An array that lies in a file until it is asked for: conversion holds one at a time."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import ml_dtypes
+import numpy as np
+
+BLOCK_BYTES = 16 << 20  # of a tensor that is read, turned or compared piece by piece
+
+FLOAT_DTYPES: Mapping[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyArray:
+    """Attributes:
+    shape: of the whole.
+    dtype: float32, bfloat16 or float16; others are refused where names and shapes are compared.
+    read_rows: (start, stop) -> those rows of the first axis, of a scalar its only number; a new array each time.
+    source: names the tensor within its file, so that two names of one tensor can be told; None if unknown.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read_rows: Callable[[int, int], np.ndarray]
+    source: object = None
+
+    @property
+    def num_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """The whole array."""
+        return self.read_rows(0, self.shape[0] if self.shape else 1)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows), each block of about BLOCK_BYTES."""
+        rows = self.shape[0] if self.shape else 1
+        row_bytes = max(1, self.num_bytes // max(rows, 1))
+        step = max(1, BLOCK_BYTES // row_bytes)
+        for start in range(0, rows, step):
+            yield start, self.read_rows(start, min(start + step, rows))
+
+
+def read_transposed(array: LazyArray) -> np.ndarray:
+    """A matrix turned, in memory for one of it: blocks of rows become blocks of columns."""
+    turned = np.empty(array.shape[::-1], array.dtype)
+    for start, rows in array.blocks():
+        turned[:, start : start + len(rows)] = rows.T
+    return turned
+
+
+def same_numbers(first: LazyArray, second: LazyArray) -> bool:
+    """Whether two tensors are one, or equal bit for bit; neither is held whole."""
+    if first.source is not None and first.source == second.source:
+        return True
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return all(
+        rows.tobytes() == others.tobytes()
+        for (_, rows), (_, others) in zip(first.blocks(), second.blocks(), strict=True)
+    )
+
+
+def cast(numbers: np.ndarray, dtype: str | None, *, name: str) -> np.ndarray:
+    """The numbers in another dtype, or as they are.
+
+    Raises:
+      ValueError: names a tensor with numbers too large for it: float16 ends at 65,504.
+    """
+    if dtype is None or numbers.dtype == FLOAT_DTYPES[dtype]:
+        return numbers
+    with np.errstate(over="ignore"):
+        narrowed = numbers.astype(FLOAT_DTYPES[dtype])
+    if dtype == "float16" and np.isinf(narrowed).any() and np.isfinite(numbers).all():
+        raise ValueError(f"{name} has numbers beyond float16's range; use bfloat16 or float32.")
+    return narrowed

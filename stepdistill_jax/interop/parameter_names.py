@@ -1,0 +1,127 @@
+"""Which parameter of T5X is which of Hugging Face's, and how it lies there. Pure: names and shapes, no arrays.
+
+T5X keeps kernels as [in, out], torch's linear layers as [out, in], so kernels are turned. T5X keeps the relative
+position biases as [heads, buckets], torch's embedding as [buckets, heads]: turned as well. Token embeddings are [vocab,
+embed] in both, and neither folds a scale into any weight.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+
+from stepdistill_jax.interop.sizes import NUM_BUCKETS, T5Sizes
+
+SHARED = "shared.weight"
+HEAD = "lm_head.weight"
+# The same embedding under other names: torch files repeat it, and some keep it under one of these alone.
+EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# T5 v1.0's first conversions kept a bias of the cross-attention, which no network uses.
+UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+
+_ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
+_SCANNED = re.compile(r"(encoder|decoder)/\1/(.+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """Attributes:
+    name: T5X's path, 'encoder/layers_0/attention/query/kernel'.
+    huggingface: 'encoder.block.0.layer.0.SelfAttention.q.weight'.
+    shape: as T5X keeps it.
+    turned: whether Hugging Face keeps the transpose.
+    """
+
+    name: str
+    huggingface: str
+    shape: tuple[int, ...]
+    turned: bool
+
+    @property
+    def huggingface_shape(self) -> tuple[int, ...]:
+        return self.shape[::-1] if self.turned else self.shape
+
+
+def parameters(sizes: T5Sizes) -> list[Parameter]:
+    """Every parameter of a T5 of these sizes, the embedding first."""
+    found = [Parameter("token_embedder/embedding", SHARED, (sizes.vocab_size, sizes.emb_dim), turned=False)]
+    for stack, num_layers in (("encoder", sizes.num_encoder_layers), ("decoder", sizes.num_decoder_layers)):
+        if not sizes.relpos_bias_in_every_layer:
+            found.append(_relative_bias(sizes, stack, f"{stack}/relpos_bias/rel_embedding", layer=0))
+        for layer in range(num_layers):
+            found += _layer(sizes, stack, layer)
+        found.append(_norm(sizes, f"{stack}/{stack}_norm/scale", f"{stack}.final_layer_norm.weight"))
+    if not sizes.logits_via_embedding:
+        found.append(
+            Parameter("decoder/logits_dense/kernel", HEAD, (sizes.emb_dim, sizes.vocab_size), turned=True)
+        )
+    return found
+
+
+def _layer(sizes: T5Sizes, stack: str, layer: int) -> Iterator[Parameter]:
+    """One layer's parameters: Hugging Face numbers its blocks (attention, cross-attention, feed-forward), T5X names them."""
+    ours, theirs = f"{stack}/layers_{layer}", f"{stack}.block.{layer}.layer"
+    if stack == "encoder":
+        attentions = [("attention", "pre_attention_layer_norm", "SelfAttention")]
+    else:
+        attentions = [
+            ("self_attention", "pre_self_attention_layer_norm", "SelfAttention"),
+            ("encoder_decoder_attention", "pre_cross_attention_layer_norm", "EncDecAttention"),
+        ]
+    if sizes.relpos_bias_in_every_layer:
+        yield _relative_bias(sizes, stack, f"{ours}/relpos_bias/rel_embedding", layer=layer)
+    inner = sizes.num_heads * sizes.head_dim
+    for block, (name, norm, kind) in enumerate(attentions):
+        yield _norm(sizes, f"{ours}/{norm}/scale", f"{theirs}.{block}.layer_norm.weight")
+        for projection, letter in _ATTENTION.items():
+            shape = (inner, sizes.emb_dim) if projection == "out" else (sizes.emb_dim, inner)
+            yield Parameter(
+                f"{ours}/{name}/{projection}/kernel",
+                f"{theirs}.{block}.{kind}.{letter}.weight",
+                shape,
+                turned=True,
+            )
+    block = len(attentions)
+    yield _norm(sizes, f"{ours}/pre_mlp_layer_norm/scale", f"{theirs}.{block}.layer_norm.weight")
+    gated = len(sizes.mlp_activations) > 1
+    for name in ("wi_0", "wi_1", "wo") if gated else ("wi", "wo"):
+        shape = (sizes.mlp_dim, sizes.emb_dim) if name == "wo" else (sizes.emb_dim, sizes.mlp_dim)
+        yield Parameter(
+            f"{ours}/mlp/{name}/kernel", f"{theirs}.{block}.DenseReluDense.{name}.weight", shape, turned=True
+        )
+
+
+def _norm(sizes: T5Sizes, name: str, huggingface: str) -> Parameter:
+    return Parameter(name, huggingface, (sizes.emb_dim,), turned=False)
+
+
+def _relative_bias(sizes: T5Sizes, stack: str, name: str, *, layer: int) -> Parameter:
+    huggingface = f"{stack}.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight"
+    return Parameter(name, huggingface, (sizes.num_heads, NUM_BUCKETS), turned=True)
+
+
+def scanned_layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, int, int]]:
+    """Where each layer's parameter lies in a checkpoint that keeps a stack's layers in one array (T5X's scalable_t5).
+
+    Args:
+      shapes: by T5X's path, as in 'encoder/encoder/attention/query/kernel' [embed, layers, joined_kv].
+
+    Returns:
+      'encoder/layers_3/attention/query/kernel' -> ('encoder/encoder/attention/query/kernel', axis of the layers, 3);
+      empty for a checkpoint with a path a layer.
+    """
+    found = {}
+    for stack, norm in (
+        ("encoder", "pre_attention_layer_norm"),
+        ("decoder", "pre_self_attention_layer_norm"),
+    ):
+        norms = shapes.get(f"{stack}/{stack}/{norm}/scale")
+        if norms is None or "token_embedder/embedding" not in shapes:
+            continue
+        # T5X puts the layers' axis second by default, so a norm's scales are [embed, layers].
+        axis = 1 if norms[0] == shapes["token_embedder/embedding"][1] else 0
+        for name in shapes:
+            match = _SCANNED.fullmatch(name)
+            if match and match[1] == stack:
+                for layer in range(norms[axis]):
+                    found[f"{stack}/layers_{layer}/{match[2]}"] = (name, axis, layer)
+    return found

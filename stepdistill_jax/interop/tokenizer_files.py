@@ -1,0 +1,103 @@
+"""What transformers needs beside the weights to make and read token ids, and to stop: small files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from stepdistill_jax.interop.sizes import T5Sizes
+
+SENTENCEPIECE = "spiece.model"
+# Copied as they are when they come with a model, and handed on when it is exported again.
+TOKENIZER = (
+    SENTENCEPIECE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+KEPT = (*TOKENIZER, "generation_config.json")
+_SPECIAL = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+_GENERATION = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+_BYTE_IDS = 3 + 256  # ByT5: padding, end, unknown, then the bytes
+
+
+def copy_kept(source: Path, destination: Path) -> list[str]:
+    """Copies the files of KEPT that `source` has; returns their names."""
+    found = [name for name in KEPT if (source / name).is_file()]
+    for name in found:
+        shutil.copyfile(source / name, destination / name)
+    return found
+
+
+def write_tokenizer(
+    folder: Path, sizes: T5Sizes, vocabulary: Path | None, *, otherwise: Path | None = None
+) -> bool:
+    """Writes generation_config.json and the tokenizer's files, as far as `folder` does not have them already.
+
+    Args:
+      sizes: say how many ids the network knows, and which family it is of.
+      vocabulary: a SentencePiece model to use, whatever `folder` has.
+      otherwise: one to use if `folder` has none.
+
+    Returns:
+      whether there is a tokenizer now.
+
+    Raises:
+      ValueError: if the vocabulary has more pieces than the network has embeddings, or is no SentencePiece model.
+    """
+    if not (folder / "generation_config.json").exists():
+        write_json(folder / "generation_config.json", _GENERATION)
+    if vocabulary is not None:
+        for name in TOKENIZER:
+            (folder / name).unlink(missing_ok=True)
+    elif any((folder / name).exists() for name in (SENTENCEPIECE, "tokenizer.json")):
+        vocabulary = folder / SENTENCEPIECE
+    else:
+        vocabulary = otherwise
+    if sizes.family == "byt5":
+        extra_ids, kind = sizes.vocab_size - _BYTE_IDS, "ByT5Tokenizer"
+    elif vocabulary is None:
+        return False
+    elif vocabulary == folder / SENTENCEPIECE and not vocabulary.exists():
+        return True  # tokenizer.json alone, which came with the model
+    else:
+        extra_ids, kind = num_extra_ids(vocabulary, sizes.vocab_size), "T5Tokenizer"
+        if vocabulary != folder / SENTENCEPIECE:
+            shutil.copyfile(vocabulary, folder / SENTENCEPIECE)
+    special: dict[str, Any] = dict(_SPECIAL)
+    if extra_ids:  # transformers would add 100 to an empty list
+        special["additional_special_tokens"] = [f"<extra_id_{i}>" for i in range(extra_ids)]
+    if not (folder / "tokenizer_config.json").exists():
+        write_json(
+            folder / "tokenizer_config.json", special | {"tokenizer_class": kind, "extra_ids": extra_ids}
+        )
+    if not (folder / "special_tokens_map.json").exists():
+        write_json(folder / "special_tokens_map.json", special)
+    return True
+
+
+def num_extra_ids(vocabulary: Path, vocab_size: int) -> int:
+    """How many sentinels `<extra_id_N>` follow a SentencePiece model's own pieces: 100 as in T5, or none.
+
+    mT5's and umT5's models hold their sentinels themselves, and a network may have no room for any.
+    """
+    import sentencepiece
+
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{vocabulary} is no SentencePiece model ({error}).") from error
+    size = pieces.get_piece_size()
+    if size > vocab_size:
+        raise ValueError(
+            f"{vocabulary} has {size} pieces, but the network {vocab_size} embeddings; name the vocabulary that it was "
+            "trained with."
+        )
+    has_own = pieces.piece_to_id("<extra_id_0>") != pieces.unk_id()
+    return 0 if has_own or size + 100 > vocab_size else 100
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file as transformers does."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,29 @@
+"""Small Hugging Face folders, and checkpoints made of them."""
+
+import pytest
+from huggingface_folders import config_of, tensors_of, write_folder
+
+from stepdistill_jax.interop import convert_from_huggingface
+
+
+@pytest.fixture(scope="module")
+def huggingface_folder(tmp_path_factory):
+    """huggingface_folder(family, dtype=…, shards=…, edit=function of the tensors, **changes of config) -> folder."""
+
+    def make(family="t5_1_1", *, dtype="float32", shards=1, edit=lambda tensors: tensors, **changes):
+        config = config_of(family, **changes)
+        folder = tmp_path_factory.mktemp("huggingface") / family
+        return write_folder(folder, config, edit(tensors_of(config, dtype)), shards=shards)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def converted(huggingface_folder, tmp_path_factory):
+    """converted(family, **as huggingface_folder) -> (folder, its conversion)."""
+
+    def make(family="t5_1_1", **arguments):
+        folder = huggingface_folder(family, **arguments)
+        return folder, convert_from_huggingface(folder, tmp_path_factory.mktemp("checkpoints") / family)
+
+    return make
