@@ -53,11 +53,22 @@ def rationales_folder(dataset: Dataset, data_dir: Path | None = None) -> Path:
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _verify_once(folder: Path, written_ns: int) -> None:
+    """Names a truncated, changed or missing shard before anything is trained on; once a process and version of a folder.
+
+    A GB takes about a second. `written_ns` is the manifest's time: a folder that was written anew is checked anew.
+    """
+    del written_ns
+    record_io.verify(folder)
+
+
 class MissingSplit(ValueError, LookupError):
     """The records were written without this split (a teacher that has answered the training questions only)."""
 
 
 def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
+    _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)
     builder = tfds.builder_from_directory(str(folder))
     if split not in builder.info.splits:
         raise MissingSplit(f"{folder} has no split '{split}'; it has {', '.join(builder.info.splits)}.")

@@ -14,13 +14,14 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from stepdistill_jax.teacher.language_model import LanguageModel
-from stepdistill_jax.teacher.requests import Answer, Request
+from stepdistill_jax.teacher.requests import Answer, Request, RequestError
 from stepdistill_jax.teacher.teachers import ModelSettings
 
 NAME = "smollm2-135m"
@@ -132,6 +133,15 @@ class Server:
             self.stop()
             raise ValueError(f"The server of smollm2 does not start: {said.get('error', said)}")
         self.url = said["url"]
+        try:
+            with urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/health", timeout=10.0) as reply:
+                healthy = reply.status == 200
+        except OSError as error:
+            self.stop()
+            raise ValueError(f"The server of smollm2 at {self.url} is not healthy: {error}") from error
+        if not healthy:
+            self.stop()
+            raise ValueError(f"The server of smollm2 at {self.url} is not healthy: status {reply.status}")
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -213,7 +223,12 @@ class SmolLM2:
             self._server.stop()
 
     async def answer(self, request: Request) -> Answer:
-        return await self._client.answer(request)
+        try:
+            return await self._client.answer(request)
+        except RequestError as error:
+            if self._server.is_running():
+                raise
+            raise RequestError("server ended", str(error), mend="stop") from None
 
 
 def make(model: str, settings: ModelSettings) -> LanguageModel:
