@@ -41,9 +41,16 @@ def default_search_paths() -> list[str]:
 
 
 def parse_gin_flags(
-    gin_search_paths: Sequence[str], gin_files: Sequence[str], gin_bindings: Sequence[str]
+    gin_search_paths: Sequence[str],
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    *,
+    may_be_none: Sequence[str] = (),
 ) -> None:
     """Reads gin files, then single bindings; later ones win.
+
+    Args:
+      may_be_none: macros that may stay without a value though a file says that they are required.
 
     Raises:
       ValueError: one line that says what is wrong and where.
@@ -58,6 +65,9 @@ def parse_gin_flags(
     try:
         gin.parse_config_files_and_bindings(list(gin_files), [], finalize_config=False)
         of_files = set(_MACRO.findall(gin.config_str()))
+        for macro in may_be_none:
+            if re.search(rf"^{macro} = %gin.REQUIRED$", gin.config_str(), re.MULTILINE):
+                gin.parse_config(f"{macro} = None")
         for binding in gin_bindings:
             place = f" In the binding '{binding}'."
             gin.parse_config(binding)

@@ -14,28 +14,57 @@ from stepdistill_jax.engine import alias, distributed
 from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
-ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
+ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer", "precompile": "precompile"}
+# Macros that a run's files ask for and `precompile` can do without.
+NOT_FOR_PRECOMPILE = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
 
 
 def run_script(script: str, args: argparse.Namespace) -> object:
-    """Runs train, eval or infer as the flags say.
+    """Runs train, eval, infer or precompile as the flags say.
 
     Raises:
       ValueError: one line, for a configuration that cannot be read or run.
     """
+    topology = _open_topology(args) if script == "precompile" else None
     read_config(
         args.gin_file,
         args.gin_bindings,
         gin_search_paths=args.gin_search_paths.split(","),
         data_dir=args.tfds_data_dir,
+        may_be_none=NOT_FOR_PRECOMPILE if script == "precompile" else (),
     )
     import gin
 
     if args.dry_run:
         print(gin.config_str())
         return None
+    if script == "precompile":
+        return _precompile(topology)
     with distributed.joined(args):
         return configured(_entry_point(script))
+
+
+def _open_topology(args: argparse.Namespace) -> Any:
+    """The hardware that --topology names, before JAX opens a device; None without the flag."""
+    from stepdistill_jax.engine import topologies
+
+    if args.topology is None:
+        return None
+    topology = topologies.parse_topology(args.topology)
+    topologies.prepare_process(topology)
+    return topology
+
+
+def _precompile(topology: Any) -> object:
+    """Runs `precompile` as its own gin files bind it (T5X's way), or with what a run's files bind of `train`."""
+    import gin
+
+    from stepdistill_jax.engine import precompile
+
+    function = functools.partial(_entry_point("precompile"), topology=topology)
+    if "model" in gin.get_bindings("__main__.precompile", resolve_references=False):
+        return configured(function)
+    return configured(lambda: function(**precompile.bindings_of_train(gin)))
 
 
 def call(
@@ -81,8 +110,12 @@ def read_config(
     *,
     gin_search_paths: Sequence[str] = (".",),
     data_dir: str | os.PathLike[str] | None = None,
+    may_be_none: Sequence[str] = (),
 ) -> None:
     """Makes `t5x` mean the engine, and reads a configuration in place of any that was read before.
+
+    Args:
+      may_be_none: macros that may stay without a value though a file says that they are required.
 
     Raises:
       ValueError: one line that says what is wrong, and where.
@@ -110,6 +143,7 @@ def read_config(
             [*gin_search_paths, *gin_utils.default_search_paths(), *_clones_of(gin_files)],
             gin_files,
             gin_bindings,
+            may_be_none=may_be_none,
         )
 
 
@@ -150,6 +184,13 @@ def main(script: str, argv: Sequence[str] | None = None) -> None:
         description=f"Runs {script} with T5X's flags on the engine of stepdistill_jax.",
     )
     add_flags(parser)
+    if script == "precompile":
+        parser.add_argument(
+            "--topology",
+            metavar="NAME",
+            help="hardware that need not be there: v4:2x2x4 (a TPU slice in chips), a100x16, a100-40x16, h100x8, cpu:16; "
+            "default the devices here",
+        )
     try:
         args = parser.parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
         run_script(script, args)

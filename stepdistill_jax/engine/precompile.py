@@ -1,0 +1,309 @@
+"""The training step compiled for hardware that need not be there, and what it will need of it."""
+
+import copy
+import dataclasses
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import seqio
+
+from stepdistill_jax.engine import models
+from stepdistill_jax.engine.dataset_config import DatasetConfig, full_feature_lengths, get_dataset
+from stepdistill_jax.engine.initialize import abstract_train_state, num_parameters
+from stepdistill_jax.engine.partitioning import PjitPartitioner
+from stepdistill_jax.engine.run_folder import write_atomically
+from stepdistill_jax.engine.step_costs import Traffic, matmul_flops, traffic
+from stepdistill_jax.engine.topologies import GIB, GPUS_PER_HOST, Topology, devices_of
+from stepdistill_jax.engine.trainer import Trainer, check_microbatches
+
+# Of `train`, as its gin files bind it.
+_SHARED_WITH_TRAIN = (
+    "model", "train_dataset_cfg", "partitioner", "trainer_cls", "model_dir", "random_seed", "use_hardware_rng",
+)  # fmt: skip
+_MEND = (
+    "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS), raise NUM_MICROBATCHES, keep "
+    "less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
+)
+_HBM = re.compile(r"Used (?P<used>[\d.]+)(?P<unit>[KMG]) of (?P<there>[\d.]+)(?P<there_unit>[KMG])")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What one training step needs of each device, and how long it takes at least.
+
+    Attributes:
+      topology: what it was compiled for.
+      mesh: axis -> devices.
+      batch: feature -> [rows, tokens] of the global batch.
+      num_microbatches: as the trainer has them.
+      num_parameters: of the model, over all devices.
+      parameter_bytes, optimizer_bytes: of each device, kept from step to step.
+      temporary_bytes: activations, gradients and what is moved about, at the fullest moment.
+      peak_bytes: everything at the fullest moment.
+      model_flops: three forward passes over all devices: what the step cannot do without.
+      executed_flops: with what is computed a second time to save memory.
+      traffic: what a device sends to others in a step.
+      compile_seconds: of this compilation.
+    """
+
+    topology: Topology
+    mesh: Mapping[str, int]
+    batch: Mapping[str, tuple[int, ...]]
+    num_microbatches: int
+    num_parameters: int
+    parameter_bytes: int
+    optimizer_bytes: int
+    temporary_bytes: int
+    peak_bytes: int
+    model_flops: int
+    executed_flops: int
+    traffic: Traffic
+    compile_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        usable = self.topology.usable_bytes
+        return usable is None or self.peak_bytes <= usable
+
+    @property
+    def compute_seconds(self) -> float:
+        """Of one device at its peak rate; 0 for a CPU, whose rate is not in the table."""
+        peak = self.topology.chip.peak_flops
+        return self.executed_flops / self.topology.num_devices / peak if peak else 0.0
+
+    @property
+    def exchange_seconds(self) -> float:
+        """At the peak rates of its links, one exchange after another."""
+        chip = self.topology.chip
+        if not chip.link_bytes_per_second:
+            return 0.0
+        across_rate = chip.network_bytes_per_second or chip.link_bytes_per_second
+        return (
+            self.traffic.within_bytes / chip.link_bytes_per_second + self.traffic.across_bytes / across_rate
+        )
+
+    def mfu(self, seconds: float) -> float:
+        """Model FLOPs utilisation of a step of so many seconds (Chowdhery et al. 2022, PaLM, appendix B)."""
+        return self.model_flops / self.topology.num_devices / seconds / self.topology.chip.peak_flops
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(self),
+            "topology": self.topology.name,
+            "usable_bytes": self.topology.usable_bytes,
+            "fits": self.fits,
+            "compute_seconds": self.compute_seconds,
+            "exchange_seconds": self.exchange_seconds,
+        }
+
+    def __str__(self) -> str:
+        topology, mesh = self.topology, " x ".join(f"{axis} {size}" for axis, size in self.mesh.items())
+        rows = {name: shape for name, shape in self.batch.items() if name.endswith("_tokens")}
+        usable = topology.usable_bytes
+        of_memory = (
+            "" if usable is None else f" of {usable / GIB:.1f}: {'fits' if self.fits else 'does not fit'}"
+        )
+        lines = [
+            f"{topology.name}: {topology.num_devices} x {topology.chip.name}, mesh {mesh}",
+            f"{self.num_parameters / 1e9:.3g} B parameters; batch "
+            + ", ".join(f"{name} {list(shape)}" for name, shape in rows.items())
+            + f"; {self.num_microbatches} microbatches",
+            "GiB a device",
+            f"  parameters   {self.parameter_bytes / GIB:8.3f}",
+            f"  optimizer    {self.optimizer_bytes / GIB:8.3f}",
+            f"  activations  {self.temporary_bytes / GIB:8.3f}   (with gradients and buffers, at the fullest moment)",
+            f"  peak         {self.peak_bytes / GIB:8.3f}{of_memory}",
+            f"FLOPs a step   {self.model_flops:.4g} of the model, {self.executed_flops:.4g} with what is computed again",
+            "sent a device  "
+            + ", ".join(
+                f"{kind} {sent / GIB:.3g}" for kind, sent in sorted(self.traffic.by_kind.items()) if sent
+            )
+            + f" GiB; {self.traffic.across_bytes / GIB:.3g} GiB of it between hosts",
+        ]
+        if topology.chip.peak_flops:
+            longest = max(self.compute_seconds, self.exchange_seconds)
+            total = self.compute_seconds + self.exchange_seconds
+            lines += [
+                f"at peak rates  {self.compute_seconds:.3g} s computing ({topology.chip.peak_flops / 1e12:g} TFLOP/s), "
+                f"{self.exchange_seconds:.3g} s exchanging",
+                f"step           {longest:.3g} s (MFU {self.mfu(longest):.0%}) if these overlap, {total:.3g} s (MFU "
+                f"{self.mfu(total):.0%}) if not",
+            ]
+        return "\n".join([*lines, f"compiled in {self.compile_seconds:.0f} s"])
+
+
+def precompile(
+    *,
+    model: models.BaseTransformerModel,
+    train_dataset_cfg: DatasetConfig,
+    partitioner: PjitPartitioner,
+    model_dir: str | None = None,
+    random_seed: int | None = None,
+    get_dataset_fn: Callable[..., Any] = get_dataset,
+    verify_matching_vocabs_fn: Callable[..., None] | None = None,
+    trainer_cls: Callable[..., Trainer] | None = None,
+    use_hardware_rng: bool = False,
+    topology: Topology | None = None,
+) -> StepReport:
+    """Compiles the step that `train` would run, reports on it, and says so if it does not fit. T5X's arguments.
+
+    Args:
+      model_dir: where to write precompile.json and the programs before and after compilation; None or '' writes nothing.
+      random_seed: changes nothing but the numbers in the program.
+      get_dataset_fn: taken for T5X's sake: shapes follow from the configuration, no data is read.
+      verify_matching_vocabs_fn: called as (train_dataset_cfg, model) if given; it reads the vocabulary's file.
+      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches.
+      topology: None takes the devices that the partitioner finds.
+
+    Raises:
+      ValueError: if settings do not go together, or the step needs more memory than a device has.
+    """
+    if use_hardware_rng:
+        jax.config.update("jax_default_prng_impl", "rbg")
+    if verify_matching_vocabs_fn is not None:
+        verify_matching_vocabs_fn(train_dataset_cfg, model)
+    if topology is not None:
+        partitioner.use_devices(devices_of(topology))
+    partitioner.get_data_layout(train_dataset_cfg.batch_size)
+    shapes, types = batch_shapes(model, train_dataset_cfg)
+    state = abstract_train_state(model, shapes, types)
+    partitioner.check_divides(state)
+    axes = partitioner.get_mesh_axes(state)
+    trainer_cls = trainer_cls or _constant_rate_trainer
+    trainer = trainer_cls(
+        model=model, train_state_axes=axes, partitioner=partitioner, rng=jax.random.key(random_seed or 0)
+    )
+    check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+    batch = {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
+
+    begin = time.monotonic()
+    executed_flops = matmul_flops(trainer.train_step.trace(state, batch).jaxpr)
+    lowered = trainer.train_step.lower(state, batch)
+    compiled = _compile(lowered, topology)
+    compile_seconds = time.monotonic() - begin
+    parameter_bytes, state_bytes = (
+        _bytes_of_one_device(tree, partitioner.shardings(specs))
+        for tree, specs in ((state.params, axes.params), (state, axes))
+    )
+    report = StepReport(
+        topology=topology or _attached(partitioner),
+        mesh=dict(partitioner.mesh.shape),
+        batch=shapes,
+        num_microbatches=trainer.num_microbatches or 1,
+        num_parameters=num_parameters(state),
+        parameter_bytes=parameter_bytes,
+        optimizer_bytes=state_bytes - parameter_bytes,
+        **_memory(compiled.memory_analysis()),
+        model_flops=_model_flops(model, state.params, batch),
+        executed_flops=executed_flops,
+        traffic=traffic(
+            compiled.as_text(),
+            num_devices=partitioner.mesh.size,
+            devices_per_host=GPUS_PER_HOST
+            if topology and topology.platform == "gpu"
+            else partitioner.mesh.size,
+        ),
+        compile_seconds=compile_seconds,
+    )
+    if model_dir:
+        _write(Path(model_dir), report, lowered, compiled)
+    print(report)
+    if not report.fits:
+        raise ValueError(_does_not_fit(report.topology, f"{report.peak_bytes / GIB:.1f} GiB"))
+    return report
+
+
+def bindings_of_train(gin: Any) -> dict[str, Any]:
+    """What gin binds of `train` and `precompile` also takes, made; nothing else of the run's configuration is.
+
+    Raises:
+      ValueError: if nothing is bound.
+    """
+    bound = gin.get_bindings("__main__.train", resolve_references=False)
+    if "model" not in bound:
+        raise ValueError(
+            "No gin file binds train_script.train or train_script.precompile; give a run's, such as "
+            "--gin_file=gin/dsbs_t5_base.gin."
+        )
+    # Copying a reference makes the object that it stands for.
+    return {name: copy.deepcopy(bound[name]) for name in _SHARED_WITH_TRAIN if name in bound}
+
+
+def batch_shapes(
+    model: models.BaseTransformerModel, cfg: DatasetConfig
+) -> tuple[dict[str, tuple[int, int]], dict[str, np.dtype]]:
+    """Feature -> (rows, tokens) of the global batch, and its dtype, as the training stream will make it."""
+    converter_cls: type[seqio.FeatureConverter] = model.FEATURE_CONVERTER_CLS
+    lengths = full_feature_lengths(cfg.task_feature_lengths, converter_cls, cfg.mixture_or_task_name)
+    of_model = converter_cls(pack=cfg.pack).get_model_feature_lengths(lengths)
+    types = {name: spec.dtype for name, spec in converter_cls.MODEL_FEATURES.items()}
+    if cfg.pack:
+        types |= converter_cls.PACKING_FEATURE_DTYPES
+    return (
+        {name: (cfg.batch_size, length) for name, length in of_model.items()},
+        {name: np.dtype(types[name].as_numpy_dtype) for name in of_model},
+    )
+
+
+def _constant_rate_trainer(**arguments: Any) -> Trainer:
+    return Trainer(learning_rate_fn=lambda step: 1e-3, **arguments)
+
+
+def _compile(lowered: Any, topology: Topology | None) -> Any:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        used = _HBM.search(str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or topology is None:
+            raise
+        needs = f"{used['used']} {used['unit']}iB of {used['there']}" if used else "more memory"
+        raise ValueError(_does_not_fit(topology, needs)) from error
+
+
+def _does_not_fit(topology: Topology, needs: str) -> str:
+    there = f" ({topology.usable_bytes / GIB:.1f} GiB can be used)" if topology.usable_bytes else ""
+    return f"The step does not fit on {topology.name}: it needs {needs} on each {topology.chip.name}{there}; {_MEND}."
+
+
+def _memory(stats: Any) -> dict[str, int]:
+    """Temporary and peak bytes of one device. XLA's own peak is the figure to trust, where it gives one."""
+    kept = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    peak = getattr(stats, "peak_memory_in_bytes", 0) or kept + stats.temp_size_in_bytes
+    peak += stats.generated_code_size_in_bytes
+    return {"temporary_bytes": max(peak - stats.argument_size_in_bytes, 0), "peak_bytes": peak}
+
+
+def _bytes_of_one_device(tree: Any, shardings: Any) -> int:
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
+    )
+
+
+def _model_flops(model: models.BaseModel, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Three forward passes: the backward pass is two (Kaplan et al. 2020, section 2.1)."""
+    forward = jax.make_jaxpr(lambda p, b: model.eval_fn(p, model.with_loss_weights(b)))(params, batch)
+    return 3 * matmul_flops(forward)
+
+
+def _attached(partitioner: PjitPartitioner) -> Topology:
+    """The devices that are there, of a kind whose numbers are not in the table."""
+    from stepdistill_jax.engine.topologies import Chip
+
+    device, count = partitioner.mesh.devices.flat[0], partitioner.mesh.size
+    return Topology("the devices here", "cpu", Chip(device.device_kind, 0, 0.0, 0.0), count, (count,))
+
+
+def _write(folder: Path, report: StepReport, lowered: Any, compiled: Any) -> None:
+    """The report, and the programs under T5X's names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "precompile.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    write_atomically(folder / "lowered_hlo_pre_optimization", lowered.as_text())
+    write_atomically(folder / "lowered_hlo_post_optimization", compiled.as_text())
