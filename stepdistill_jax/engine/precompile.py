@@ -20,7 +20,7 @@ from stepdistill_jax.engine.initialize import abstract_train_state, num_paramete
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.run_folder import write_atomically
 from stepdistill_jax.engine.step_costs import Traffic, matmul_flops, traffic
-from stepdistill_jax.engine.topologies import GIB, GPUS_PER_HOST, Topology, devices_of
+from stepdistill_jax.engine.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
 from stepdistill_jax.engine.trainer import Trainer, check_microbatches
 
 # Of `train`, as its gin files bind it.
@@ -192,15 +192,16 @@ def precompile(
         _bytes_of_one_device(tree, partitioner.shardings(specs))
         for tree, specs in ((state.params, axes.params), (state, axes))
     )
+    hardware = topology or _attached(partitioner)
     report = StepReport(
-        topology=topology or _attached(partitioner),
+        topology=hardware,
         mesh=dict(partitioner.mesh.shape),
         batch=shapes,
         num_microbatches=trainer.num_microbatches or 1,
         num_parameters=num_parameters(state),
         parameter_bytes=parameter_bytes,
         optimizer_bytes=state_bytes - parameter_bytes,
-        **_memory(compiled.memory_analysis()),
+        **_memory(compiled.memory_analysis(), hardware.platform),
         model_flops=_model_flops(model, state.params, batch),
         executed_flops=executed_flops,
         traffic=traffic(
@@ -272,10 +273,16 @@ def _does_not_fit(topology: Topology, needs: str) -> str:
     return f"The step does not fit on {topology.name}: it needs {needs} on each {topology.chip.name}{there}; {_MEND}."
 
 
-def _memory(stats: Any) -> dict[str, int]:
-    """Temporary and peak bytes of one device. XLA's own peak is the figure to trust, where it gives one."""
-    kept = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    peak = getattr(stats, "peak_memory_in_bytes", 0) or kept + stats.temp_size_in_bytes
+def _memory(stats: Any, platform: str) -> dict[str, int]:
+    """Temporary and peak bytes of one device.
+
+    On TPUs XLA's own peak is the figure to trust: the sum counts what never lives at the same time. The GPU compiler gives
+    none, and the CPU's leaves out what is temporary: there the sum is what will be allocated.
+    """
+    peak = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    peak += stats.temp_size_in_bytes
+    if platform == "tpu":
+        peak = getattr(stats, "peak_memory_in_bytes", 0) or peak
     peak += stats.generated_code_size_in_bytes
     return {"temporary_bytes": max(peak - stats.argument_size_in_bytes, 0), "peak_bytes": peak}
 
@@ -295,10 +302,10 @@ def _model_flops(model: models.BaseModel, params: Any, batch: Mapping[str, jax.S
 
 def _attached(partitioner: PjitPartitioner) -> Topology:
     """The devices that are there, of a kind whose numbers are not in the table."""
-    from stepdistill_jax.engine.topologies import Chip
-
     device, count = partitioner.mesh.devices.flat[0], partitioner.mesh.size
-    return Topology("the devices here", "cpu", Chip(device.device_kind, 0, 0.0, 0.0), count, (count,))
+    return Topology(
+        "the devices here", device.platform, Chip(device.device_kind, 0, 0.0, 0.0), count, (count,)
+    )
 
 
 def _write(folder: Path, report: StepReport, lowered: Any, compiled: Any) -> None:
