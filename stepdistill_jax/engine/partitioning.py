@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -287,18 +287,19 @@ class PjitPartitioner:
             is_leaf=lambda leaf: leaf is None or _is_axis_names(leaf),
         )
 
-    def check_divides(self, train_state: Any, sizes: Mapping[str, int] | None = None) -> None:
-        """Checks that every array of the train state splits evenly, before anything is compiled.
+    def check_divides(self, train_state: Any, config: Any = None) -> None:
+        """Checks that every array splits evenly, before anything is compiled.
 
         Args:
-          sizes: logical axis -> length, of activations whose parameters have another shape ('heads').
+          train_state: of arrays or their shapes.
+          config: the network's, if it has one: its heads are split too, though no parameter has an axis of them.
 
         Raises:
-          ValueError: names the axis, its length and the mesh axis that it does not split over.
+          ValueError: names the array, its length and the mesh axis that it does not split over.
         """
-        to_mesh = dict(reversed(self.logical_axis_rules))
-        for axis, length in (sizes or {}).items():
-            self._check_axis(f"'{axis}' of the model", length, to_mesh.get(axis))
+        if (num_heads := getattr(config, "num_heads", None)) is not None:
+            to_mesh = dict(reversed(self.logical_axis_rules))
+            self._check_axis("num_heads", num_heads, to_mesh.get("heads"))
         shapes = jax.tree_util.tree_flatten_with_path(train_state)[0]
         specs = jax.tree.leaves(
             self.get_mesh_axes(train_state), is_leaf=lambda leaf: isinstance(leaf, PartitionSpec)
@@ -313,7 +314,7 @@ class PjitPartitioner:
         parts = math.prod(self.mesh.shape[name] for name in names)
         if length % parts:
             raise ValueError(
-                f"{what} is {length}, which does not split over {parts} devices on mesh axis '{', '.join(names)}' of "
+                f"{what} is {length}, which does not split over {parts} devices on mesh axis '{', '.join(names)}' of the mesh "
                 f"{dict(self.mesh.shape)}; use a divisor of {length} there (num_partitions is 'model'), or other "
                 "logical_axis_rules."
             )

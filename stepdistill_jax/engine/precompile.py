@@ -174,7 +174,7 @@ def precompile(
     partitioner.get_data_layout(train_dataset_cfg.batch_size)
     shapes, types = batch_shapes(model, train_dataset_cfg)
     state = abstract_train_state(model, shapes, types)
-    partitioner.check_divides(state)
+    partitioner.check_divides(state, getattr(model.module, "config", None))
     axes = partitioner.get_mesh_axes(state)
     trainer_cls = trainer_cls or _constant_rate_trainer
     trainer = trainer_cls(

@@ -136,6 +136,7 @@ def train(
         partitioner=partitioner,
     )
     axes = initializer.train_state_axes
+    partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
     init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
     trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
     check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
