@@ -68,12 +68,14 @@ _COLLECTIVE = re.compile(
 )
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
 _CALLED = re.compile(
-    r"(?P<how>body|condition|calls|to_apply|called_computations|branch_computations)=\{?(?P<names>%?[\w.\-]+(?:, %?[\w.\-]+)*)"
+    r"(?P<how>body|condition|calls|to_apply|called_computations|branch_computations)="
+    r"(?:\{(?P<names>[^}]*)\}|(?P<name>%?[\w.\-]+))"
 )
 _TRIPS = re.compile(r'known_trip_count[^0-9]*"?n"?[^0-9]*(\d+)')
 _INTEGER = re.compile(r"= [su]32\[\][^ ]* constant\((\d+)\)")
 _SHAPE = re.compile(r"(pred|[su]\d+|bf16|f\d+\w*)\[([\d,]*)\]")
 _GROUPS = re.compile(r"replica_groups=\[(?P<shape>[\d,]+)\]<=\[(?P<dims>[\d,]+)\](?:T\((?P<order>[\d,]+)\))?")
+_MESH_GROUPS = re.compile(r"replica_groups=mesh\[(?P<mesh>[^\]]*)\]\s*\{(?P<axes>[^}]*)\}")
 _LISTED_GROUPS = re.compile(r"replica_groups=\{(?P<groups>\{[\d,{} ]*\})\}")
 _PAIRS = re.compile(r"source_target_pairs=\{(?P<groups>\{[\d,{} ]*\})\}")
 
@@ -94,7 +96,8 @@ def traffic(hlo_text: str, *, num_devices: int, devices_per_host: int) -> Traffi
             if (match := _COLLECTIVE.search(line)) is None:
                 continue
             groups = _groups(line, num_devices)
-            num_bytes = runs * _sent_bytes(match["kind"], _largest_bytes(match["type"]), len(groups[0]))
+            result_bytes = _result_bytes(match["type"], match["kind"], bool(match["start"]), len(groups[0]))
+            num_bytes = runs * _sent_bytes(match["kind"], result_bytes, len(groups[0]))
             by_kind[match["kind"]] = by_kind.get(match["kind"], 0.0) + num_bytes
             if any(len({device // devices_per_host for device in group}) > 1 for group in groups):
                 across += num_bytes
@@ -128,7 +131,7 @@ def _runs(computations: Mapping[str, Sequence[str]], entry: str) -> dict[str, in
             called = {
                 (match["how"], callee.lstrip("%"))
                 for match in _CALLED.finditer(line)
-                for callee in match["names"].split(", ")
+                for callee in (match["name"] or match["names"]).split(", ")
             }
             if not called:
                 continue
@@ -154,20 +157,22 @@ def _turns(line: str, computations: Mapping[str, Sequence[str]]) -> int:
     return max(bounds, default=1)
 
 
-def _largest_bytes(type_text: str) -> int:
-    """Bytes of a shape, or of the largest in a tuple of them: an exchange that is only started gives input and output."""
-    sizes = [
+def _result_bytes(type_text: str, kind: str, started: bool, group_size: int) -> float:
+    """Bytes of an exchange's results. One that is only started gives its inputs beside them, but for an all-reduce."""
+    total = sum(
         math.prod(int(size) for size in dims.split(",") if size) * _item_bytes(dtype)
         for dtype, dims in _SHAPE.findall(type_text)
-    ]
-    return max(sizes, default=0)
+    )
+    if not started or kind == "all-reduce":
+        return total
+    return total * group_size / (group_size + 1) if kind == "all-gather" else total / 2
 
 
 def _item_bytes(dtype: str) -> int:
     return 1 if dtype == "pred" else max(int(re.search(r"\d+", dtype)[0]) // 8, 1)
 
 
-def _sent_bytes(kind: str, num_bytes: int, group_size: int) -> float:
+def _sent_bytes(kind: str, num_bytes: float, group_size: int) -> float:
     """Out of one device in a ring of `group_size`, for a result of `num_bytes`."""
     share = (group_size - 1) / group_size
     if kind == "all-reduce":
@@ -184,6 +189,8 @@ def _groups(line: str, num_devices: int) -> list[list[int]]:
         if match["order"]:
             ids = ids.transpose([int(axis) for axis in match["order"].split(",")])
         return ids.reshape([int(size) for size in match["shape"].split(",")]).tolist()
+    if match := _MESH_GROUPS.search(line):
+        return _groups_along(match["mesh"], match["axes"])
     for pattern in (_LISTED_GROUPS, _PAIRS):
         if match := pattern.search(line):
             return [
@@ -191,3 +198,22 @@ def _groups(line: str, num_devices: int) -> list[list[int]]:
                 for group in re.findall(r"\{([\d, ]+)\}", match["groups"])
             ]
     return [list(range(num_devices))]
+
+
+def _groups_along(mesh: str, axes: str) -> list[list[int]]:
+    """Devices that differ only along some axes of a mesh: 'a'=4,'b'=2 and 'b', or 'a':(2)2 for the later half of 'a'."""
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+    used = {
+        name: (int(before or 1), int(size or sizes[name]))
+        for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", axes)
+    }
+    shape: list[int] = []
+    along = []
+    for name, size in sizes.items():
+        before, part = used.get(name, (1, 1))
+        if name in used:
+            along.append(len(shape) + 1)
+        shape += [before, part, size // before // part]
+    rest = [axis for axis in range(len(shape)) if axis not in along]
+    ids = np.arange(math.prod(shape)).reshape(shape).transpose([*rest, *along])
+    return ids.reshape(-1, math.prod(shape[axis] for axis in along)).tolist()

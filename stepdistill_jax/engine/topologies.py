@@ -93,6 +93,8 @@ _GPUS = {
 }
 _CPU = Chip("CPU", 0, 0.0, 0.0)
 GPUS_PER_HOST = 8
+# Platform -> what describes its devices, and the extra that installs it.
+_PACKAGES = {"tpu": ("libtpu", "tpu"), "gpu": ("jax_plugins.xla_cuda13", "cuda")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +158,13 @@ def _positive(name: str, count: int) -> int:
 
 
 def prepare_process(topology: Topology) -> None:
-    """Sets what has to be set before JAX opens its first device: the host's own accelerators are left alone."""
+    """Sets what has to be set before JAX opens its first device: the host's own accelerators are left alone.
+
+    Raises:
+      ValueError: if the package that describes the devices is missing.
+    """
+    if topology.platform != "cpu":
+        _require(*_PACKAGES[topology.platform], topology)
     os.environ["JAX_PLATFORMS"] = "cpu"
     flags = os.environ.get("XLA_FLAGS", "")
     if topology.platform == "cpu":
@@ -174,7 +182,7 @@ def devices_of(topology: Topology) -> list[Any]:
     """The devices to compile for.
 
     Raises:
-      ValueError: if the package that describes them is missing, or knows no such slice.
+      ValueError: if there are no such devices.
     """
     import jax
 
@@ -189,12 +197,10 @@ def devices_of(topology: Topology) -> list[Any]:
 
     try:
         if topology.platform == "tpu":
-            _require("libtpu", "tpu", topology)
             kind, _, shape = topology.name.partition(":")
             # Both cores of a v4 chip are one device, as on Cloud TPUs; the later ones are so by themselves.
             options = {"chip_config_name": "megacore"} if kind == "v4" else {}
             return list(topologies.get_topology_desc(f"{kind}:{shape}", platform="tpu", **options).devices)
-        _require("jax_plugins.xla_cuda13", "cuda", topology)
         jax.devices()  # the plugins are loaded with the first backend
         description = topologies.get_topology_desc(
             topology.name,
