@@ -16,7 +16,10 @@ Command = Callable[[argparse.Namespace], int | None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
     try:
-        return _run(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
+        arguments = rewrite_gin_args(sys.argv[1:] if argv is None else argv)
+        if list(arguments[:2]) == ["teach", "show"]:
+            arguments = [_TEACH_SHOW, *arguments[2:]]
+        return _run(arguments)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
@@ -25,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stepdistill: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
+
+
+_TEACH_SHOW = "teach show"  # a command of two words, which argparse hasn't
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -51,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_prepare,
         _add_teach,
+        _add_teach_show,
         _add_train,
         _add_eval,
         _add_infer,
@@ -111,45 +118,73 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _add_teach(commands) -> None:
+    from stepdistill_jax.teacher import flags, prompt_flags
+
     parser = _add(
         commands,
         "teach",
         _teach,
         "write a teacher's rationales and labels for a prepared dataset as TFRecords",
         "  stepdistill teach wordproblems --teacher worked\n"
-        "  stepdistill teach svamp --teacher recorded --from ../shared/data --score",
+        "  stepdistill teach svamp --teacher recorded --from ../shared/data --score\n"
+        "  stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --dry_run\n"
+        "  stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --shard 0/4\n"
+        "  stepdistill teach show data/svamp/rationales/palm-540b",
     )
     parser.add_argument("name", metavar="NAME", help="a prepared dataset")
     parser.add_argument(
         "--teacher",
         required=True,
         metavar="TEACHER",
-        help="'recorded' (with --from) or 'worked' (the dataset's own solutions)",
+        help="'openai:MODEL' (any OpenAI-compatible server) or another language model, 'recorded' (with --from), "
+        "or 'worked' (the dataset's own solutions); see docs/teacher.md",
     )
     parser.add_argument(
         "--from", dest="from_folder", type=Path, metavar="FOLDER", help="recorded raw completions"
     )
     parser.add_argument(
-        "--teacher_name", metavar="NAME", help="folder of the recorded teacher (default the dataset's)"
+        "--teacher_name",
+        metavar="NAME",
+        help="folder of the teacher (default: the dataset's, or by the model)",
     )
     parser.add_argument(
         "--score", action="store_true", help="print the teacher's few-shot accuracy on each split"
     )
     _add_data_dir(parser)
+    flags.add_model_flags(parser)
+    flags.add_job_flags(parser)
+    prompt_flags.add_prompt_flags(parser)
 
 
-def _teach(args: argparse.Namespace) -> None:
+def _teach(args: argparse.Namespace) -> int | None:
     from stepdistill_jax import datasets, teacher
+    from stepdistill_jax.teacher import flags, prompt_flags
 
     datasets.load_tasks()
-    teacher.teach(
-        args.name,
-        teacher=args.teacher,
-        from_folder=args.from_folder,
-        teacher_name=args.teacher_name,
-        data_dir=args.data_dir,
-        score=args.score,
-    )
+    try:
+        teacher.teach(
+            args.name,
+            teacher=args.teacher,
+            from_folder=args.from_folder,
+            teacher_name=args.teacher_name,
+            data_dir=args.data_dir,
+            score=args.score,
+            model_settings=flags.model_settings(args),
+            prompting=prompt_flags.prompt_settings(args),
+            job_settings=flags.job_settings(args),
+        )
+    except teacher.JobStopped as stopped:
+        print(f"stepdistill: {stopped}", file=sys.stderr)
+        return stopped.exit_status
+    return None
+
+
+def _add_teach_show(commands) -> None:
+    from stepdistill_jax.teacher import show
+
+    parser = commands.add_parser(_TEACH_SHOW, description="Print a teacher's records readably.")
+    parser.set_defaults(command=show.run)
+    show.add_show_arguments(parser)
 
 
 def _add_train(commands) -> None:

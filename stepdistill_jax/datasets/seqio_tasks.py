@@ -107,10 +107,16 @@ def _gold_examples(dataset: Dataset) -> RecordsSource:
     return RecordsSource(read, dataset.splits, lambda split: examples_folder(dataset.name))
 
 
+def _teaches(answer: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Whether a record holds a label and a rationale that meet the teacher's quality rules: bool []."""
+    dropped = answer.get("dropped_reason", tf.constant(""))  # records of before there were rules have none
+    return tf.logical_and(tf.equal(answer["unparsed_reason"], ""), tf.equal(dropped, ""))
+
+
 def _answers(dataset: Dataset) -> RecordsSource:
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         answers = _open(rationales_folder(dataset), split, shuffle_files)
-        return answers.filter(lambda answer: tf.equal(answer["unparsed_reason"], ""))
+        return answers.filter(_teaches)
 
     return RecordsSource(read, dataset.splits, lambda split: rationales_folder(dataset))
 

@@ -1,24 +1,43 @@
-"""The teacher: prepared examples in, rationales and labels out, as TFRecords."""
+"""The teacher: prepared examples in, rationales and labels out, as TFRecords. Each name loads at its first use."""
 
-from stepdistill_jax.teacher.completions import Completion, Skipped, Teacher
-from stepdistill_jax.teacher.job import rationales_folder, teach
-from stepdistill_jax.teacher.parsing import UNPARSED_REASONS, ParsedCompletion, parse_completion
-from stepdistill_jax.teacher.recorded import RecordedTeacher
-from stepdistill_jax.teacher.scoring import Score, score, score_records
-from stepdistill_jax.teacher.worked import WorkedTeacher
+import importlib
+from typing import Any
 
-__all__ = [
-    "UNPARSED_REASONS",
-    "Completion",
-    "ParsedCompletion",
-    "RecordedTeacher",
-    "Score",
-    "Skipped",
-    "Teacher",
-    "WorkedTeacher",
-    "parse_completion",
-    "rationales_folder",
-    "score",
-    "score_records",
-    "teach",
-]
+_MODULES = {
+    "Answer": "requests",
+    "BatchEngine": "language_model",
+    "Batched": "batching",
+    "Completion": "completions",
+    "JobSettings": "job_settings",
+    "JobStopped": "language_model_job",
+    "LanguageModel": "language_model",
+    "Message": "requests",
+    "ModelSettings": "teachers",
+    "ParsedCompletion": "parsing",
+    "Prices": "job_settings",
+    "PromptSettings": "prompting",
+    "Prompting": "language_model",
+    "RecordedTeacher": "recorded",
+    "Request": "requests",
+    "RequestError": "requests",
+    "Sampling": "requests",
+    "Score": "scoring",
+    "Shard": "job_settings",
+    "Skipped": "completions",
+    "Teacher": "completions",
+    "UNPARSED_REASONS": "parsing",
+    "Verdict": "language_model",
+    "WorkedTeacher": "worked",
+    "parse_completion": "parsing",
+    "rationales_folder": "records",
+    "score": "scoring",
+    "score_records": "scoring",
+    "teach": "job",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -71,12 +71,14 @@ class Verdict:
       sampling: JSON of how it was sampled, and of whatever else is worth keeping (votes, whether it had a hint).
       dropped_reason: the quality rule that the answer does not meet, '' if it meets all. The record keeps label and
         rationale, and students don't learn from it.
+      notes: whatever else the manifest should count.
     """
 
     parsed: ParsedCompletion
     answer: Answer | None
     sampling: str = "{}"
     dropped_reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Prompting(Protocol):

@@ -1,6 +1,5 @@
 """What a language model is asked, what it answers, and how asking can fail."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ class Sampling:
       top_p: nucleus sampling; 1.0 keeps all tokens.
       stop: strings that end the answer, which doesn't contain them.
       seed: of this one request; None leaves it to the model.
+      extra: JSON object of further fields, such as '{"min_p": 0.1}', for servers that know them.
     """
 
     temperature: float = 0.0
@@ -33,9 +33,18 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    extra: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "stop": list(self.stop)}
+        """JSON-ready; without `extra` where there is none."""
+        fields = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "top_p": self.top_p,
+            "stop": list(self.stop),
+            "seed": self.seed,
+        }
+        return {**fields, "extra": json.loads(self.extra)} if self.extra else fields
 
 
 @dataclass(frozen=True)
@@ -98,25 +107,37 @@ class RequestError(Exception):
     Attributes:
       kind: what happened, as the manifest counts it: 'rate limited', 'timeout', 'HTTP 500', …
       mend: 'retry', 'give_up' or 'stop'; see Mend.
+      overload: whether the server has too much to do: the job then asks for less at once.
       retry_after_seconds: what the server asked for, or None.
     """
 
     def __init__(
-        self, kind: str, detail: str = "", *, mend: Mend = "give_up", retry_after_seconds: float | None = None
+        self,
+        kind: str,
+        detail: str = "",
+        *,
+        mend: Mend = "give_up",
+        overload: bool = False,
+        retry_after_seconds: float | None = None,
     ):
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
         self.detail = detail
         self.mend = mend
+        self.overload = overload
         self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that was given up, as it is stored: its kind, and the last error's text."""
+    """A request that was given up, as it is stored: its kind, and the last error's text.
+
+    may_mend: whether it was tried to the end of patience rather than refused; the next run of the job asks again then.
+    """
 
     kind: str
     detail: str = ""
+    may_mend: bool = False
 
 
 Reply = Answer | Failure

@@ -1,0 +1,37 @@
+"""Keys stay out of whatever is written or shown."""
+
+import base64
+from collections.abc import Iterable
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+HIDDEN = "[hidden]"
+
+
+class Redactor:
+    """Replaces every secret it knows in a text; a server may send a key back, in an error or even in an answer."""
+
+    def __init__(self, secrets: Iterable[str]):
+        # Longest first, so that a secret within another leaves nothing of the longer one.
+        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+
+def secrets_of_url(url: str) -> list[str]:
+    """What in a URL may be a credential: user and password in every form they travel in, and the query's values."""
+    parts = urlsplit(url)
+    found = [value for pair in parts.query.split("&") if (value := pair.partition("=")[2])]
+    if parts.password is not None:
+        user, password = unquote(parts.username or ""), unquote(parts.password)
+        found += [parts.password, password, base64.b64encode(f"{user}:{password}".encode()).decode()]
+    return found + [unquote(value) for value in found]
+
+
+def public_url(url: str) -> str:
+    """The URL without user, password, query and fragment: fit to be shown and written."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(SplitResult(parts.scheme, host, parts.path, "", ""))
