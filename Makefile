@@ -52,7 +52,7 @@ lock:
 	@$(MAKE) --no-print-directory requirements-$(VERSION).lock
 
 bench: setup
-	@$(RUN) bench/train_step.py
+	@$(RUN) bench/compare.py
 
 clean:
 	rm -rf .venv-* build *.egg-info

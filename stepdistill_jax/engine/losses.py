@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 
-def _smoothing(label_smoothing: float, vocab_size: int) -> tuple[float, float, float]:
+def smoothing(label_smoothing: float, vocab_size: int) -> tuple[float, float, float]:
     """(probability of the target, of each other token, entropy of that distribution in nats)."""
     confidence = 1.0 - label_smoothing
     low_confidence = label_smoothing / max(vocab_size - 1, 1)
@@ -31,7 +31,7 @@ def _token_losses(
 
 
 def _token_losses_forward(logits, targets, z_loss, label_smoothing):
-    confidence, low_confidence, entropy = _smoothing(label_smoothing, logits.shape[-1])
+    confidence, low_confidence, entropy = smoothing(label_smoothing, logits.shape[-1])
     wide = logits.astype(jnp.float32)
     log_z = jax.nn.logsumexp(wide, axis=-1)  # [batch, length]
     target_logits = jnp.take_along_axis(wide, targets[..., None], axis=-1)[..., 0]
@@ -48,7 +48,7 @@ def _token_losses_backward(z_loss, label_smoothing, residuals, cotangents):
     # z-loss is reported beside the loss but only trained on as part of it, as in T5X: its cotangent is dropped.
     logits, targets, log_z = residuals
     gradient = cotangents[0]
-    confidence, low_confidence, _ = _smoothing(label_smoothing, logits.shape[-1])
+    confidence, low_confidence, _ = smoothing(label_smoothing, logits.shape[-1])
     scale = gradient * (1.0 + 2.0 * z_loss * log_z)
     pull = jnp.exp(logits.astype(jnp.float32) - log_z[..., None]) * scale[..., None]  # [batch, length, vocab]
     if low_confidence:

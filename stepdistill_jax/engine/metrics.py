@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 MetricsMap = MutableMapping[str, clu_metrics.Metric]
 Scalar = Any  # a number or an array of one
@@ -198,20 +198,25 @@ def count_packed_examples(segment_ids: Int[Array, "batch length"]) -> Int[Array,
 
 
 def compute_base_metrics(
-    logits: Float[Array, "batch length vocab"],
+    logits: Float[Array, "batch length vocab"] | None,
     targets: Int[Array, "batch length"],
     mask: Shaped[Array, "batch length"] | None,
     loss: Float[Array, ""],
     z_loss: Float[Array, ""] | None = None,
     segment_ids: Mapping[str, jax.Array] | None = None,
+    correct: Bool[Array, "batch length"] | None = None,
 ) -> MetricsMap:
     """T5X's metrics of a training or evaluation step, under its names.
 
     Args:
+      logits: for the accuracy; None where `correct` says it.
       mask: weight of each target token, None for all of them.
       loss: as trained on, z-loss included.
       segment_ids: by feature, to count examples and padding.
+      correct: which target tokens have the highest logit.
     """
+    if correct is None:
+        correct = jnp.argmax(logits, axis=-1) == targets
     num_examples, num_tokens, num_devices = (
         jnp.array(targets.shape[0]),
         jnp.array(targets.size),
@@ -221,7 +226,7 @@ def compute_base_metrics(
     rate = TimeRate.from_model_output
     metrics: MetricsMap = {
         "accuracy": clu_metrics.Average(
-            total=compute_weighted_accuracy(logits, targets, mask).astype(jnp.float32),
+            total=jnp.sum(correct if mask is None else correct * mask).astype(jnp.float32),
             count=nonpadding_tokens,
         ),
         "loss": AveragePerStep(total=loss),

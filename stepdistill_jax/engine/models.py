@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import seqio
 from flax import linen as nn
 
-from stepdistill_jax.engine import decoding, losses, optimizers
+from stepdistill_jax.engine import block_losses, decoding, losses, optimizers
 from stepdistill_jax.engine import metrics as metrics_lib
 from stepdistill_jax.engine.metrics import (
     compute_base_metrics,
@@ -161,14 +161,25 @@ class BaseTransformerModel(BaseModel):
         """
         if "loss_weights" not in batch:
             batch = self.with_loss_weights(batch)
-        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
         targets = batch["decoder_target_tokens"]
+        # The metrics' mask does not depend on other rows: also right when this is a microbatch.
+        _, mask = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
+        if self._makes_logits_in_blocks():
+            loss, tokens = self._loss_in_blocks(params, batch, dropout_rng)
+            return loss, compute_base_metrics(
+                logits=None,
+                targets=targets,
+                mask=mask,
+                loss=loss,
+                z_loss=jnp.sum(tokens.z_losses * batch["loss_weights"]),
+                segment_ids=_segment_ids(batch),
+                correct=tokens.correct,
+            )
+        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
         token_losses, token_z_losses = losses.token_losses(
             logits, targets, self._z_loss, self._label_smoothing
         )
         loss = jnp.sum(token_losses * batch["loss_weights"])
-        # The metrics' mask does not depend on other rows: also right when this is a microbatch.
-        _, mask = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
         metrics = self._compute_metrics(
             logits=logits,
             targets=targets,
@@ -178,6 +189,16 @@ class BaseTransformerModel(BaseModel):
             segment_ids=_segment_ids(batch),
         )
         return loss, metrics
+
+    def _makes_logits_in_blocks(self) -> bool:
+        """Whether the loss is computed without an array of all logits; a subclass says for which models."""
+        return False
+
+    def _loss_in_blocks(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, block_losses.TokenLosses]:
+        """(sum of `loss_weights` times the token losses, the token losses)."""
+        raise TypeError(f"{type(self).__name__} computes all logits at once.")
 
     def _compute_metrics(
         self,
@@ -228,7 +249,17 @@ class EncoderDecoderModel(BaseTransformerModel):
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizingFactor = None,
         default_decoder_params: DecoderParams | None = None,
+        loss_block_tokens: int | None = 1024,
     ) -> None:
+        """Takes T5X's arguments, and one more.
+
+        Args:
+          loss_block_tokens: target tokens a device makes logits of at once (`block_losses`); None makes all of them. A
+            subclass with a `_compute_logits` or `_compute_metrics` of its own gets all logits in any case.
+        """
+        if loss_block_tokens is not None and loss_block_tokens < 1:
+            raise ValueError(f"loss_block_tokens={loss_block_tokens}; use 1 or more, or None.")
+        self._loss_block_tokens = loss_block_tokens
         if feature_converter_cls is not None:
             self.FEATURE_CONVERTER_CLS = feature_converter_cls
         self._default_decoder_params = default_decoder_params or DecoderParams()
@@ -279,6 +310,20 @@ class EncoderDecoderModel(BaseTransformerModel):
         other_variables: PyTree | None = None,
     ) -> Any:
         """Logits of every target token, and the changed collections if `mutable` names some."""
+        return self._apply_module(
+            params, batch, dropout_rng, mutable=mutable, other_variables=other_variables
+        )
+
+    def _apply_module(
+        self,
+        params: PyTree,
+        batch: Batch,
+        dropout_rng: jax.Array | None,
+        *,
+        mutable: Any = False,
+        other_variables: PyTree | None = None,
+        **arguments: Any,
+    ) -> Any:
         return self.module.apply(
             {"params": params, **(other_variables or {})},
             batch["encoder_input_tokens"],
@@ -292,6 +337,29 @@ class EncoderDecoderModel(BaseTransformerModel):
             enable_dropout=dropout_rng is not None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
             mutable=mutable,
+            **arguments,
+        )
+
+    def _makes_logits_in_blocks(self) -> bool:
+        own = (
+            getattr(self._compute_logits, "__func__", None) is not EncoderDecoderModel._compute_logits
+            or getattr(self._compute_metrics, "__func__", None) is not BaseTransformerModel._compute_metrics
+        )
+        return self._loss_block_tokens is not None and not own and hasattr(self.module, "output_kernel")
+
+    def _loss_in_blocks(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, block_losses.TokenLosses]:
+        hidden = self._apply_module(params, batch, dropout_rng, return_hidden=True)
+        kernel, scale = self.module.output_kernel(params)
+        return block_losses.weighted_token_losses(
+            hidden.astype(jnp.float32) * scale,
+            kernel,
+            batch["decoder_target_tokens"],
+            batch["loss_weights"],
+            z_loss=self._z_loss,
+            label_smoothing=self._label_smoothing,
+            block_tokens=self._loss_block_tokens,
         )
 
     def _compute_logits_from_slice(

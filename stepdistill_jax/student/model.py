@@ -67,12 +67,7 @@ class StepByStepModel(models.EncoderDecoderModel):
           z-loss, `label_accuracy` and `rationale_accuracy` the share of tokens predicted right under teacher forcing.
         """
         batch = batch if "loss_weights" in batch else self.with_loss_weights(batch)
-        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
-        targets = batch["decoder_target_tokens"]
-        nll = token_cross_entropy(logits, targets)  # [batch, length]
-        regularised = token_cross_entropy(logits, targets, z_loss=self._z_loss) if self._z_loss else nll
-        loss = jnp.sum(regularised * batch["loss_weights"])
-        correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+        loss, nll, correct = self._loss_and_tokens(params, batch, dropout_rng)
 
         metrics: dict[str, clu_metrics.Metric] = {"loss": metrics_lib.AveragePerStep(total=loss, steps=1)}
         for name, task_id in (("label", LABEL_TASK_ID), ("rationale", RATIONALE_TASK_ID)):
@@ -84,3 +79,19 @@ class StepByStepModel(models.EncoderDecoderModel):
             )
             metrics[f"{name}_tokens"] = metrics_lib.Sum(total=token_count)
         return loss, metrics
+
+    def _loss_and_tokens(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, cross-entropy of each target token without z-loss, 1.0 where it is predicted right)."""
+        # Our engine makes the logits in blocks, so that they need no memory to speak of; T5X makes them all.
+        in_blocks = getattr(self, "_makes_logits_in_blocks", None)
+        if in_blocks is not None and in_blocks():
+            loss, tokens = self._loss_in_blocks(params, batch, dropout_rng)
+            return loss, tokens.losses - tokens.z_losses, tokens.correct.astype(jnp.float32)
+        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
+        targets = batch["decoder_target_tokens"]
+        nll = token_cross_entropy(logits, targets)  # [batch, length]
+        regularised = token_cross_entropy(logits, targets, z_loss=self._z_loss) if self._z_loss else nll
+        correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+        return jnp.sum(regularised * batch["loss_weights"]), nll, correct
