@@ -64,6 +64,7 @@ class InferenceEvaluator:
             sequence_length=None if cfg.task_feature_lengths is None else dict(cfg.task_feature_lengths),
             use_memory_cache=cfg.use_memory_cache,
             log_dir=str(log_dir / "inference_eval"),
+            **({} if jax.process_index() == 0 else {"logger_cls": ()}),  # the first host writes
         )
         self._infer_fn = None
 
