@@ -11,10 +11,11 @@ import numpy as np
 import tensorstore as ts
 
 from stepdistill_jax.engine import saved_checkpoint
-from stepdistill_jax.engine.checkpoint_config import RestoreCheckpointConfig, RestoreStateTransformationFn
+from stepdistill_jax.engine.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.notices import say_once
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.saved_checkpoint import PARAM_STATES, PARAMETERS, STEP
+from stepdistill_jax.engine.stacked_checkpoints import is_stacked, unstack_layers
 from stepdistill_jax.engine.state_mismatch import check_same_arrays, collapsed
 from stepdistill_jax.engine.state_utils import (
     arrays_by_name,
@@ -59,7 +60,7 @@ def restore_checkpoint(
     if params_only:
         tree["state"].pop("param_states")
     wanted = arrays_by_name(tree)
-    saved = _arrays_of(checkpoint, tree, cfg.state_transformation_fns if cfg else (), params_only=params_only)
+    saved = _arrays_of(checkpoint, tree, cfg, params_only=params_only)
     fresh = _to_be_fresh(checkpoint, wanted, saved, cfg) if from_scratch is not None else frozenset()
     check_same_arrays(
         {name: leaf for name, leaf in wanted.items() if name not in fresh},
@@ -156,17 +157,35 @@ def abstract_state_dict(
 def _arrays_of(
     checkpoint: saved_checkpoint.SavedCheckpoint,
     tree: Mapping[str, Any],
-    transformations: Sequence[RestoreStateTransformationFn],
+    cfg: RestoreCheckpointConfig | None,
     *,
     params_only: bool,
 ) -> dict[str, Any]:
     """The checkpoint's arrays under the model's names, not yet read."""
+    transformations = cfg.state_transformation_fns if cfg else ()
     if params_only and not transformations:
-        return {**checkpoint.arrays(PARAMETERS), **checkpoint.arrays(STEP)}
-    state_dict = unflatten_state_dict(checkpoint.arrays())
+        arrays = {**checkpoint.arrays(PARAMETERS), **checkpoint.arrays(STEP)}
+    else:
+        arrays = checkpoint.arrays()
+    state_dict = unflatten_state_dict(arrays)
+    if is_stacked(state_dict):
+        state_dict = _unstacked(state_dict, checkpoint.path, may_drop=bool(cfg and cfg.fallback_to_scratch))
     for transform in transformations:
         state_dict = transform(state_dict, tree)
     return flatten_state_dict(state_dict)
+
+
+def _unstacked(state_dict: dict[str, Any], path: str, *, may_drop: bool) -> dict[str, Any]:
+    """A state whose layers T5X's scalable_t5 has stacked, with each apart; without the optimizer's if it must and may."""
+    try:
+        return unstack_layers(state_dict)
+    except ValueError as error:
+        if not may_drop:
+            raise ValueError(
+                f"{path}: {error} RestoreCheckpointConfig.fallback_to_scratch = True begins the optimizer afresh."
+            ) from error
+        state = {name: leaf for name, leaf in state_dict["state"].items() if name != "param_states"}
+        return unstack_layers({**state_dict, "state": state})
 
 
 def _to_be_fresh(
