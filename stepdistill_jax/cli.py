@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
     try:
         arguments = rewrite_gin_args(sys.argv[1:] if argv is None else argv)
-        if list(arguments[:2]) == ["teach", "show"]:
-            arguments = [_TEACH_SHOW, *arguments[2:]]
+        if " ".join(arguments[:2]) in (_TEACH_SHOW, _TEACH_SERVE):
+            arguments = [" ".join(arguments[:2]), *arguments[2:]]
         return _run(arguments)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-_TEACH_SHOW = "teach show"  # a command of two words, which argparse hasn't
+_TEACH_SHOW, _TEACH_SERVE = "teach show", "teach serve"  # commands of two words, which argparse hasn't
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_prepare,
         _add_teach,
         _add_teach_show,
+        _add_teach_serve,
         _add_train,
         _add_eval,
         _add_infer,
@@ -129,7 +130,8 @@ def _add_teach(commands) -> None:
         "  stepdistill teach svamp --teacher recorded --from ../shared/data --score\n"
         "  stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --dry_run\n"
         "  stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --shard 0/4\n"
-        "  stepdistill teach show data/svamp/rationales/palm-540b",
+        "  stepdistill teach show data/svamp/rationales/palm-540b\n"
+        "  stepdistill teach serve smollm2 --port 8080        # the embedded model, to be asked by URL",
     )
     parser.add_argument("name", metavar="NAME", help="a prepared dataset")
     parser.add_argument(
@@ -185,6 +187,16 @@ def _add_teach_show(commands) -> None:
     parser = commands.add_parser(_TEACH_SHOW, description="Print a teacher's records readably.")
     parser.set_defaults(command=show.run)
     show.add_show_arguments(parser)
+
+
+def _add_teach_serve(commands) -> None:
+    from stepdistill_jax.teacher import serve
+
+    parser = commands.add_parser(
+        _TEACH_SERVE, description="Serve the embedded language model on this machine, to be asked by URL."
+    )
+    parser.set_defaults(command=serve.run)
+    serve.add_serve_arguments(parser)
 
 
 def _add_train(commands) -> None:
@@ -374,8 +386,8 @@ def _add_demo(commands) -> None:
         commands,
         "demo",
         _demo,
-        "distil the embedded word problems end to end: two students, their accuracy, a report",
-        "  stepdistill demo\n  stepdistill demo --steps 100        # a quick look; too short to learn",
+        "distil the embedded word problems end to end: a language model teaches, two students learn, a report",
+        "  stepdistill demo\n  stepdistill demo --teacher worked\n  stepdistill demo --steps 100        # a quick look; too short to learn",
     )
     parser.add_argument(
         "--steps", type=int, help="training steps of each student (default: as gin/dsbs_t5_tiny.gin says)"
@@ -383,12 +395,18 @@ def _add_demo(commands) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("runs/demo"), metavar="DIR", help="default runs/demo"
     )
+    parser.add_argument(
+        "--teacher",
+        default="smollm2",
+        choices=["smollm2", "worked"],
+        help="the embedded language model (default), or the corpus's worked solutions of all problems",
+    )
 
 
 def _demo(args: argparse.Namespace) -> None:
     from stepdistill_jax import demo
 
-    demo.run(args.output, steps=args.steps)
+    demo.run(args.output, steps=args.steps, teacher=args.teacher)
 
 
 if __name__ == "__main__":

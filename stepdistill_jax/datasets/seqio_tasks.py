@@ -93,6 +93,7 @@ class RecordsSource(seqio.FunctionDataSource):
     def content_id(self, split: str) -> str:
         """The records' checksum and the prefixes: what token ids depend on beside the preprocessors' code."""
         folder = self._folder_of(split)
+        _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)  # kept token ids or not
         return f"{record_io.content_id(folder)} {[prefix(task_id) for task_id in (LABEL_TASK_ID, RATIONALE_TASK_ID)]}"
 
 

@@ -181,7 +181,11 @@ class FewShot:
         if not isinstance(answer, Answer):
             return Verdict(parsed, None)
         return Verdict(
-            parsed, answer, json.dumps(facts, sort_keys=True), self._dropped(example, parsed, vote, facts)
+            parsed,
+            answer,
+            json.dumps(facts, sort_keys=True),
+            self._dropped(example, parsed, vote, facts),
+            notes=(RATIONALISED,) if facts.get("hinted") else (),
         )
 
     def _samples(self, example: "Example") -> list[Request]:

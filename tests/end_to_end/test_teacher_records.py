@@ -22,7 +22,7 @@ DAMAGES = {"truncated": _truncate, "bit-flipped": _flip_a_bit, "missing": lambda
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("part", ["examples", "rationales/worked"])
-def test_damaged_shard_is_named_before_training_starts(train, data_dir, tmp_path, damage, part):
+def test_damaged_shard_is_named_before_training_starts(train, data_dir, tmp_path, monkeypatch, damage, part):
     copy = tmp_path / "data"
     shutil.copytree(data_dir, copy)
     [shard] = (copy / "wordproblems" / part).glob("train-*.tfrecord")
@@ -32,6 +32,11 @@ def test_damaged_shard_is_named_before_training_starts(train, data_dir, tmp_path
     assert "\n" not in str(excinfo.value)
     assert not list((tmp_path / "run").glob("checkpoint_*"))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    # Where token ids are kept from an earlier start, records are not read again, but checked all the same.
+    monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(copy))
+    task = "wordproblems_rationale" if part != "examples" else "wordproblems_label"
+    with pytest.raises(ValueError, match=shard.name):
+        seqio.get_mixture_or_task(task).source.content_id("train")
 
 
 def test_seqio_reads_the_records_by_the_task_and_tfds_opens_the_folder(data_dir, monkeypatch):
