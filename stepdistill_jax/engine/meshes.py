@@ -90,9 +90,6 @@ def _submesh(partitions: int, bounds: TpuMesh, device_kind: str) -> TpuMesh:
     """The tile of a TPU torus for the 'model' axis: all cores of a chip first, then few long rings.
 
     On TPU v2 and v3, whose hosts are squares, compact tiles instead; both choices are T5X's where it has one.
-
-    Raises:
-      ValueError: if no tile has that many devices.
     """
     compact = device_kind in ("TPU v2", "TPU v3")
     tiles = [
@@ -101,11 +98,7 @@ def _submesh(partitions: int, bounds: TpuMesh, device_kind: str) -> TpuMesh:
         if math.prod(tile) == partitions
         and not any(bound % size for bound, size in zip(bounds, tile, strict=True))
     ]
-    if not tiles:
-        raise ValueError(
-            f"num_partitions={partitions} is no tile of the TPU slice (x, y, z, cores) = {bounds}: use a product of divisors "
-            "of these, or give model_parallel_submesh."
-        )
+    assert tiles, "a divisor of a product is a product of divisors"
 
     def order(tile: TpuMesh):
         along = sorted(tile[:3], reverse=True)
