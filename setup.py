@@ -6,6 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+# gin/ and its folders, as packages of data: gin/models -> stepdistill_jax.gin.models
+GIN_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "gin").rglob("*.gin")})
+GIN_PACKAGES = {f"stepdistill_jax.{'.'.join(folder.parts)}": folder.as_posix() for folder in GIN_FOLDERS}
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "stepdistill_jax" / "__init__.py").read_text())[1]
 
 setup(
@@ -16,18 +19,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        *find_packages(include=["stepdistill_jax", "stepdistill_jax.*", "tasks"]),
-        "stepdistill_jax.gin",
-        "stepdistill_jax.gin.models",
-    ],
-    package_dir={"stepdistill_jax.gin": "gin", "stepdistill_jax.gin.models": "gin/models"},
+    packages=[*find_packages(include=["stepdistill_jax", "stepdistill_jax.*", "tasks"]), *GIN_PACKAGES],
+    package_dir=GIN_PACKAGES,
     package_data={
         "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
         "stepdistill_jax.report": ["templates/*"],
         "stepdistill_jax.teacher": ["prompts/*.txt"],
-        "stepdistill_jax.gin": ["*.gin"],
-        "stepdistill_jax.gin.models": ["*.gin"],
+        **{package: ["*.gin"] for package in GIN_PACKAGES},
     },
     entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},
     install_requires=[

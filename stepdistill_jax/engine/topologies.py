@@ -172,10 +172,19 @@ def prepare_process(topology: Topology) -> None:
     elif topology.platform == "tpu":
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server to ask
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", _accelerator_type(topology))
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip that two programs could fight for
     else:
         flags += " --xla_gpu_autotune_level=0"  # nothing to time kernels on
     os.environ["XLA_FLAGS"] = flags
+
+
+def _accelerator_type(topology: Topology) -> str:
+    """Google Cloud's name of a slice, which libtpu complains to be without: v4 and v5p count cores, two to a chip."""
+    kind = topology.name.partition(":")[0]
+    if kind in ("v4", "v5p"):
+        return f"{kind}-{2 * topology.num_devices}"
+    return f"{'v5litepod' if kind == 'v5e' else kind}-{topology.num_devices}"
 
 
 def devices_of(topology: Topology) -> list[Any]:
