@@ -41,7 +41,8 @@ def merge_shards(folder: Path, num_shards: int, into: AnswerStore) -> None:
             )
     _refuse_doubles(paths)
     for path in paths:
-        into.copy_from(path)
+        with AnswerStore(path, read_only=True) as store:
+            into.copy_from(store)
 
 
 def _refuse_doubles(paths: Sequence[Path]) -> None:

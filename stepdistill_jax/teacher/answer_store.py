@@ -135,47 +135,52 @@ class AnswerStore:
 
     def answered(self) -> Iterator[tuple[str, str]]:
         """(key, example id) of every answer, in the order of keys."""
-        with self._lock:
-            cursor = self._connection.execute("select key, example_id from answers order by key")
-            while rows := cursor.fetchmany(_LOOKUP):
-                yield from ((key.hex(), example_id) for key, example_id in rows)
+        for rows in self._chunks("select key, example_id from answers order by key"):
+            yield from ((key.hex(), example_id) for key, example_id in rows)
 
-    def copy_from(self, other: Path) -> int:
-        """Takes over all answers and failures of another store; gives the number of its answers.
+    def copy_from(self, other: "AnswerStore") -> None:
+        """Takes over all answers and failures of another store; doing so again changes nothing.
 
         Raises:
-          ValueError: if the other store is in use, or the two hold different answers to the same request.
+          ValueError: if the two hold different answers to the same request.
         """
-        with self._lock:
-            self._connection.execute("attach database ? as other", [other.resolve().as_uri() + "?mode=ro"])
-            try:
-                return self._copy_attached(other)
-            except sqlite3.Error as error:
-                raise ValueError(_opening_error(other, error)) from error
-            finally:
-                self._connection.execute("detach database other")
+        for rows in other._chunks("select * from answers order by key"):
+            known = self.replies([row[0].hex() for row in rows], failures="none")
+            for key, example_id, _, text, *_ in rows:
+                if key.hex() in known and known[key.hex()].text != text:
+                    raise ValueError(
+                        f"{other.path} answers {example_id} otherwise than {self.path}: two jobs asked for it. Move one of "
+                        f"the files away."
+                    )
+            self._insert("insert or ignore into answers values (?,?,?,?,?,?,?,?)", rows)
+        for rows in other._chunks("select * from failures order by key"):
+            self._insert("insert or replace into failures values (?,?,?,?,?)", rows)
+        self._insert(
+            "delete from failures where key in (select key from answers where key = ?)", self._failed()
+        )
 
-    def _copy_attached(self, other: Path) -> int:
-        execute = self._connection.execute
-        double = execute(
-            "select a.example_id from answers a join other.answers b using (key) where a.text != b.text limit 1"
-        ).fetchone()
-        if double:
-            raise ValueError(
-                f"{other}: answers {double[0]} otherwise than {self.path}; two jobs asked for it. Delete one of the files."
-            )
-        execute("begin immediate")
-        try:
-            execute("insert or ignore into answers select * from other.answers")
-            execute(
-                "insert or replace into failures select * from other.failures where key not in (select key from answers)"
-            )
-            execute("delete from failures where key in (select key from answers)")
-            execute("commit")
-        except BaseException:
-            execute("rollback")
-            raise
-        return execute("select count(*) from other.answers").fetchone()[0]
+    def _failed(self) -> list[tuple[bytes]]:
+        return self._all("select key from failures")
+
+    def _chunks(self, query: str) -> Iterator[list[tuple]]:
+        """The rows of a query, some at a time; the lock is not held between two chunks."""
+        with self._lock:
+            cursor = self._connection.execute(query)
+            rows = cursor.fetchmany(_LOOKUP)
+        while rows:
+            yield rows
+            with self._lock:
+                rows = cursor.fetchmany(_LOOKUP)
+
+    def _insert(self, statement: str, rows: Sequence[tuple]) -> None:
+        with self._lock:
+            self._connection.execute("begin immediate")
+            try:
+                self._connection.executemany(statement, rows)
+                self._connection.execute("commit")
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
 
     def _all(self, query: str, values: Iterable[object] = ()) -> list[tuple]:
         with self._lock:

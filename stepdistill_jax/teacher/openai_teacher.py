@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from stepdistill_jax.teacher import secrets
 from stepdistill_jax.teacher.requests import Answer, Request, RequestError
@@ -69,7 +69,9 @@ class OpenAITeacher:
 
         self._errors = openai
         self._client = openai.AsyncOpenAI(
-            base_url=self._url,
+            base_url=self.public_url,
+            default_headers=secrets.authorization_of_url(self._url),
+            default_query=dict(parse_qsl(urlsplit(self._url).query)),
             api_key=self._key or "none",
             max_retries=0,
             timeout=self._settings.timeout_seconds,
@@ -106,7 +108,7 @@ class OpenAITeacher:
             return RequestError("timeout", detail, mend="retry", overload=True)
         if isinstance(cause, (self._errors.APIConnectionError, OSError, *_transport_errors())):
             return RequestError("connection broken", self._detail(root or cause), mend="retry")
-        if isinstance(cause, ValueError):  # JSONDecodeError and UnicodeDecodeError among them
+        if isinstance(cause, (json.JSONDecodeError, UnicodeDecodeError)):
             return RequestError("malformed answer", self._detail(cause), mend="retry")
         return None
 

@@ -20,14 +20,24 @@ class Redactor:
         return text
 
 
+def authorization_of_url(url: str) -> dict[str, str]:
+    """The header that user and password of a URL stand for; {} where it has none."""
+    parts = urlsplit(url)
+    return {} if parts.password is None else {"Authorization": f"Basic {_basic(parts)}"}
+
+
 def secrets_of_url(url: str) -> list[str]:
     """What in a URL may be a credential: user and password in every form they travel in, and the query's values."""
     parts = urlsplit(url)
     found = [value for pair in parts.query.split("&") if (value := pair.partition("=")[2])]
     if parts.password is not None:
-        user, password = unquote(parts.username or ""), unquote(parts.password)
-        found += [parts.password, password, base64.b64encode(f"{user}:{password}".encode()).decode()]
+        found += [parts.password, _basic(parts)]
     return found + [unquote(value) for value in found]
+
+
+def _basic(parts: SplitResult) -> str:
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def public_url(url: str) -> str:
