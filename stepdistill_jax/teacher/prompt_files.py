@@ -23,7 +23,6 @@ is the dataset's `CompletionFormat`; a file may change its `answer_marker` and `
 """
 
 import dataclasses
-import functools
 import os
 import re
 import string
@@ -256,7 +255,6 @@ def check_not_in_data(prompt: PromptFile, examples: Iterable["Example"]) -> None
             )
 
 
-@functools.lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
     """Letters and digits in lower case with single spaces: texts that differ in nothing else are the same."""
     return " ".join(re.findall(r"\w+", text.casefold()))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
 
 _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.tfrecord")
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the records that the flags choose, and how many there were."""
     if args.number < 0:
         raise ValueError(f"--number={args.number}; use 0 (all) or more.")
+    datasets.load_tasks()  # how labels are compared is the dataset's matter
     records = (record for record in read(args.path, args.split) if _is_wanted(record, args))
     shown = 0
     for record in itertools.islice(records, args.number or None):
@@ -98,8 +100,6 @@ def _is_wanted(record: dict[str, Any], args: argparse.Namespace) -> bool:
 
 
 def _is_right(record: dict[str, Any]) -> bool:
-    from stepdistill_jax import datasets
-
     if record["unparsed_reason"]:
         return False
     try:
