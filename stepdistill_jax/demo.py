@@ -56,9 +56,7 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
             accuracy[method] = runs.evaluate(folder, data_dir=data_dir)[0]
     # The worked solutions are right by construction: no teacher to compare students with.
     compared = [] if manifest["teacher"] == WORKED else [rationales]
-    page = report.write_report(
-        [output / method for method in STUDENTS], output / "report", teachers=compared
-    )
+    page = report.write_report([output / method for method in STUDENTS], output / "report", teachers=compared)
     _say(f"4/4  report: {page}")
     for method, row in accuracy.items():
         _say(f"     {_scored(method, row['num_correct'], row['num_examples'])}")

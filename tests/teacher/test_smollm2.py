@@ -160,3 +160,12 @@ def test_serve_answers_by_url_until_it_is_ended(tmp_path):
     process.stdout.close()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{url}/models", timeout=5)
+
+
+def test_command_serves_no_other_model(capsys):
+    from stepdistill_jax import cli
+
+    assert cli.main(["teach", "serve", "gpt-4"]) == 2
+    assert "only smollm2 is embedded" in capsys.readouterr().err
+    assert cli.main(["teach", "serve", "smollm2", "--port", "70000"]) == 2
+    assert "--port=70000" in capsys.readouterr().err
