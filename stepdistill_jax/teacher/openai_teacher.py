@@ -102,12 +102,12 @@ class OpenAITeacher:
         """What an exception of the client means; None for one that is a fault in the program."""
         if isinstance(cause, self._errors.APIStatusError):
             return self._status_error(cause)
-        root = cause.__cause__ if isinstance(cause, self._errors.APIConnectionError) else cause
-        if isinstance(cause, self._errors.APITimeoutError) or isinstance(root, TimeoutError):
+        causes = _causes(cause)
+        if any(isinstance(one, TimeoutError) for one in causes):
             detail = f"no answer within {self._settings.timeout_seconds:g} s"
             return RequestError("timeout", detail, mend="retry", overload=True)
         if isinstance(cause, (self._errors.APIConnectionError, OSError, *_transport_errors())):
-            return RequestError("connection broken", self._detail(root or cause), mend="retry")
+            return RequestError("connection broken", self._detail(causes[-1]), mend="retry")
         if isinstance(cause, (json.JSONDecodeError, UnicodeDecodeError)):
             return RequestError("malformed answer", self._detail(cause), mend="retry")
         return None
@@ -204,6 +204,14 @@ def retry_after_seconds(headers: Any, *, now: datetime | None = None) -> float |
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception and those it was raised from: over aiohttp, the client's class calls a broken connection a timeout."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    return causes
 
 
 def _http_client(openai: Any, settings: ModelSettings) -> Any:

@@ -48,7 +48,7 @@ class AdaptiveConcurrency:
                 self._decreased_at = self._started
                 self._slow_start = False
                 self.limit = max(1.0, self.limit / 2)
-        elif overloaded is False and self.under_way >= int(self.limit) - 1:  # grows only when it is used
+        elif overloaded is False and 2 * self.under_way >= self.limit:  # grows only while it is used
             self.limit = min(float(self.most), self.limit + (1.0 if self._slow_start else 1.0 / self.limit))
         self._leave()
 
