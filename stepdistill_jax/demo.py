@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import datasets, runs
+from stepdistill_jax.datasets import record_io
 from stepdistill_jax.engine import launch
 from stepdistill_jax.intervals import wilson_interval
 
@@ -70,7 +71,7 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
 def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
     """The manifest of the rationales; falls back to the worked solutions, and says so."""
     from stepdistill_jax import teacher as teachers
-    from stepdistill_jax.teacher import prompt_files, smollm2
+    from stepdistill_jax.teacher import smollm2
     from stepdistill_jax.teacher.job_settings import JobSettings
     from stepdistill_jax.teacher.prompting import PromptSettings
     from stepdistill_jax.teacher.quality import QualityRules
@@ -85,6 +86,7 @@ def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
             teacher = WORKED
     if teacher != SMOLLM2:
         return teachers.teach(DATASET, teacher=teacher, data_dir=data_dir)
+    earlier = record_io.read_manifest(data_dir / DATASET / "rationales" / smollm2.NAME)
     asked = time.monotonic()
     manifest = teachers.teach(
         DATASET,
@@ -93,18 +95,20 @@ def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
         score=True,
         model_settings=ModelSettings(concurrency=2, timeout_seconds=120.0),
         prompting=PromptSettings(
-            prompt=str(prompt_files.FOLDER / "wordproblems_terse.txt"),
+            prompt="wordproblems_terse",
             max_tokens=MAX_TOKENS,
             rules=QualityRules(only_correct=True),
         ),
         job_settings=JobSettings(concurrency=2, rows=TAUGHT_ROWS),
     )
-    answers, seconds = sum(manifest["counts"].values()), time.monotonic() - asked
-    parsed = sum(manifest["parsed"].values())
+    seconds = time.monotonic() - asked
+    answers, parsed = sum(manifest["counts"].values()), sum(manifest["parsed"].values())
     dropped = sum(manifest["dropped"].get("train", {}).values())
+    new = 0 if manifest == earlier else answers - manifest["requests"]["reused"]
+    pace = f"{new:,} of them new, {new / seconds:.1f} a second" if new else "all known from before"
     _say(
-        f"     {answers:,} answers in {seconds:.0f} s ({answers / seconds:.1f} a second), {100 * parsed / answers:.0f} % parsed; "
-        f"students learn from the {manifest['parsed']['train'] - dropped:,} training rationales whose label is right"
+        f"     {answers:,} answers ({pace}), {100 * parsed / answers:.0f} % parsed; students learn from the "
+        f"{manifest['parsed']['train'] - dropped:,} training rationales whose label is right"
     )
     return manifest
 

@@ -43,7 +43,9 @@ def test_language_model_teaches_a_part_and_the_students_read_it(few_problems, mo
     demo._teach("worked", few_problems)  # left by an earlier demo
     manifest = demo._teach("smollm2", few_problems)
     assert manifest["counts"] == {"train": 3, "test": 2}
-    assert "answers in" in capsys.readouterr().err
+    assert "5 answers (5 of them new, " in capsys.readouterr().err
+    assert demo._teach("smollm2", few_problems) == manifest
+    assert "5 answers (all known from before)" in capsys.readouterr().err
     monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(few_problems))
     with demo._tasks_read(manifest["teacher"]):
         task = seqio.get_mixture_or_task("wordproblems_rationale")

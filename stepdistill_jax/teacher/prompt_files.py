@@ -107,6 +107,14 @@ def built_in(dataset_name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def find(prompt: str, dataset_name: str) -> Path | None:
+    """The file that `--prompt` means: a path, or the name of one of the package's own; '' is the dataset's own, if any."""
+    if not prompt:
+        return built_in(dataset_name)
+    ours = FOLDER / f"{prompt}.txt"
+    return ours if ours.is_file() and not Path(prompt).exists() else Path(prompt)
+
+
 def read_prompt_file(path: str | os.PathLike[str], dataset: "Dataset") -> PromptFile:
     """The file, with every example's answer read back to its rationale and label by the dataset's rules.
 
@@ -122,7 +130,10 @@ def read_prompt_file(path: str | os.PathLike[str], dataset: "Dataset") -> Prompt
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder; --prompt takes a file.") from error
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"No prompt file {path}.") from error
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
+        raise FileNotFoundError(
+            f"No prompt file {path}; name a file, or one of the package's own: {names}."
+        ) from error
     header: Mapping[str, str] | None = None
     exemplars = []
     for kind, line, fields in _sections(path, text):

@@ -12,7 +12,10 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them in two groups, 'prompt' and 'quality'."""
     prompt = parser.add_argument_group("prompt")
     prompt.add_argument(
-        "--prompt", metavar="FILE", default="", help="worked examples (default: the dataset's own file)"
+        "--prompt",
+        metavar="FILE",
+        default="",
+        help="worked examples, or a name of ours such as wordproblems_terse (default: the dataset's own)",
     )
     prompt.add_argument(
         "--shots", type=int, metavar="N", help="show the first N examples; 0 asks zero-shot (default all)"

@@ -27,8 +27,8 @@ class PromptSettings:
     """Everything that decides what is asked and how answers are read.
 
     Attributes:
-      prompt: a file of worked examples (`prompt_files`); '' takes the package's own for the dataset, and asks zero-shot
-        where there is none.
+      prompt: a file of worked examples (`prompt_files`), or the name of one of the package's own, such as 'cqa'; '' takes
+        the dataset's, and asks zero-shot where there is none.
       shots: how many worked examples are shown, the first ones; None shows all, 0 asks zero-shot.
       style: 'turns', 'message' or 'text' (`rendering.Style`); '' takes turns for a chat model, text for another.
       temperature, max_tokens, top_p: see `requests.Sampling`.
@@ -84,7 +84,7 @@ def make_prompting(
 
 
 def _read_prompt(dataset: "Dataset", settings: PromptSettings) -> prompt_files.PromptFile:
-    path = settings.prompt or prompt_files.built_in(dataset.name)
+    path = prompt_files.find(settings.prompt, dataset.name)
     if path:
         return prompt_files.read_prompt_file(path, dataset)
     marker = dataset.completion.answer_marker
@@ -172,7 +172,9 @@ class FewShot:
         facts: dict[str, Any] = dict(self._sampling.as_dict())
         if self._rules.samples > 1:
             facts |= {"samples": self._rules.samples, "votes": vote.votes if vote else 0}
-        hint = replies.get(self._hinted(example).key) if example.label is not None else None
+        hint = None
+        if self._rules.rationalise and example.label is not None:
+            hint = replies.get(self._hinted(example).key)
         if isinstance(hint, Answer):
             rationalised = self._parse(example, hint)
             if self._is_right(example, rationalised):

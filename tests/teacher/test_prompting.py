@@ -78,6 +78,12 @@ def test_dataset_without_a_file_is_asked_zero_shot(plums):
     assert '"The answer is"' in request.prompt
 
 
+def test_prompt_of_ours_is_named_without_its_path():
+    assert _make(prompt="wordproblems_terse").settings["prompt"] == "wordproblems_terse.txt"
+    with pytest.raises(FileNotFoundError, match=r"No prompt file wordproblem_terse; .* anli, cqa, esnli"):
+        _make(prompt="wordproblem_terse")
+
+
 def test_prompt_hash_covers_all_that_is_shown():
     hashes = [
         _make(**settings).prompt_hash
