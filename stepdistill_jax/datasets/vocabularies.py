@@ -18,8 +18,11 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
         super().__init__("", extra_ids=T5_EXTRA_IDS)
 
     def _model_context(self):
-        # SeqIO calls this before it first needs the file.
-        self._sentencepiece_model_file = find_t5_vocabulary()
+        # SeqIO calls this whenever it needs the file, and reads it at the first.
+        if not self._model:
+            self._sentencepiece_model_file = find_t5_vocabulary()
+            if b"<extra_id_0>" in Path(self._sentencepiece_model_file).read_bytes():
+                self._extra_ids = 0  # mT5's and umT5's files hold their sentinels themselves
         return super()._model_context()
 
     def __eq__(self, other: object) -> bool:
@@ -49,9 +52,12 @@ def find_t5_vocabulary() -> str:
 
 
 @functools.cache
-def vocabulary() -> seqio.SentencePieceVocabulary:
-    """T5's vocabulary, 32,100 ids: pad 0, end of sequence 1, unknown 2, sentinels last."""
-    return T5Vocabulary()
+def vocabulary() -> seqio.Vocabulary:
+    """T5's vocabulary, 32,100 ids: pad 0, end of sequence 1, unknown 2, sentinels last.
+
+    $STEPDISTILL_VOCABULARY puts another model's in its place: a SentencePiece file, or 'bytes' for ByT5's.
+    """
+    return seqio.ByteVocabulary() if os.environ.get("STEPDISTILL_VOCABULARY") == "bytes" else T5Vocabulary()
 
 
 @functools.cache

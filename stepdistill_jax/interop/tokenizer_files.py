@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.interop.bpe_tokenizer import is_bpe, tokenizer_json
 from stepdistill_jax.interop.sizes import T5Sizes
 
 SENTENCEPIECE = "spiece.model"
@@ -65,6 +66,10 @@ def write_tokenizer(
         extra_ids, kind = num_extra_ids(vocabulary, sizes.vocab_size), "T5Tokenizer"
         if vocabulary != folder / SENTENCEPIECE:
             shutil.copyfile(vocabulary, folder / SENTENCEPIECE)
+        if is_bpe(vocabulary):
+            kind, extra_ids = "PreTrainedTokenizerFast", 0
+            if not (folder / "tokenizer.json").exists():
+                write_json(folder / "tokenizer.json", tokenizer_json(vocabulary))
     special: dict[str, Any] = dict(_SPECIAL)
     if extra_ids:  # transformers would add 100 to an empty list
         special["additional_special_tokens"] = [f"<extra_id_{i}>" for i in range(extra_ids)]

@@ -50,3 +50,30 @@ def test_the_embedded_vocabulary_keeps_equations_whole():
     assert (vocabulary.vocab_size, vocabulary.pad_id, vocabulary.eos_id) == (1024, 0, 1)
     for text in ("( 12 + 5 ) - 3", "Mia has 12 apples."):
         assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_another_model_s_vocabulary_may_stand_in_for_t5_s(tmp_path, monkeypatch):
+    """A SentencePiece model with sentinels of its own, as mT5's, gets no further ones; ByT5 has bytes."""
+    import sentencepiece
+
+    from stepdistill_jax.datasets import vocabularies
+
+    (tmp_path / "text").write_text("one two three four five six\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"),
+        model_prefix=str(tmp_path / "own"),
+        vocab_size=22,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        user_defined_symbols=["<extra_id_1>", "<extra_id_0>"],
+        minloglevel=2,
+    )
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", str(tmp_path / "own.model"))
+    vocabularies.vocabulary.cache_clear()
+    assert vocabularies.vocabulary().vocab_size == 22
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", "bytes")
+    vocabularies.vocabulary.cache_clear()
+    assert vocabularies.vocabulary() == seqio.ByteVocabulary()
+    vocabularies.vocabulary.cache_clear()

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import sentencepiece
 from huggingface_folders import DTYPES, FAMILIES, config_of
 from safetensors import safe_open
 
@@ -164,12 +165,33 @@ def test_a_run_that_began_with_a_converted_model_is_exported_with_its_tokenizer(
 
 
 def test_what_transformers_needs_besides_is_written(converted, tmp_path):
+    """Of a unigram model, as T5's is, transformers makes the tokenizer itself; 100 sentinels follow its pieces."""
+    (tmp_path / "text").write_text("one two three four five six\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "own"), vocab_size=20, minloglevel=2
+    )
+    _, model = converted("t5_1_1", vocab_size=128)
+    convert_to_huggingface(model.checkpoint, tmp_path / "back", vocabulary=tmp_path / "own.model")
+    assert (tmp_path / "back" / "spiece.model").read_bytes() == (tmp_path / "own.model").read_bytes()
+    assert json_of(tmp_path / "back", "generation_config.json")["decoder_start_token_id"] == 0
+    tokenizer = json_of(tmp_path / "back", "tokenizer_config.json")
+    assert (tokenizer["tokenizer_class"], tokenizer["extra_ids"]) == ("T5Tokenizer", 100)
+    assert len(json_of(tmp_path / "back", "special_tokens_map.json")["additional_special_tokens"]) == 100
+    assert not (tmp_path / "back" / "tokenizer.json").exists()
+
+
+def test_a_vocabulary_of_byte_pairs_is_spelt_out_for_transformers(converted, tmp_path):
+    """transformers would take the embedded vocabulary for a unigram model, and give other ids."""
     _, model = converted("t5_1_1", vocab_size=1152)
     convert_to_huggingface(model.checkpoint, tmp_path / "back", vocabulary=VOCABULARY_PATH)
-    assert (tmp_path / "back" / "spiece.model").read_bytes() == VOCABULARY_PATH.read_bytes()
-    assert json_of(tmp_path / "back", "generation_config.json")["decoder_start_token_id"] == 0
-    assert json_of(tmp_path / "back", "tokenizer_config.json")["extra_ids"] == 100
-    assert len(json_of(tmp_path / "back", "special_tokens_map.json")["additional_special_tokens"]) == 100
+    tokenizer = json_of(tmp_path / "back", "tokenizer.json")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(VOCABULARY_PATH))
+    assert tokenizer["model"]["vocab"] == {pieces.id_to_piece(i): i for i in range(1024)}
+    merged = ["".join(pair) for pair in tokenizer["model"]["merges"]]
+    ids = [pieces.piece_to_id(piece) for piece in merged]
+    assert ids == sorted(ids)  # byte pairs are numbered in the order in which they were learnt
+    config = json_of(tmp_path / "back", "tokenizer_config.json")
+    assert (config["tokenizer_class"], config["extra_ids"]) == ("PreTrainedTokenizerFast", 0)
 
 
 def test_the_command_line_goes_either_way_and_says_how_to_go_on(huggingface_folder, tmp_path, capsys):
