@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -26,8 +27,11 @@ class Preempted(SystemExit):
         super().__init__(EXIT_STATUS)
         self.message = message
 
-    def __str__(self) -> str:
-        return self.message
+
+def end(message: str) -> NoReturn:
+    """Says the message, which Python does not say of a SystemExit, and raises it as `Preempted`."""
+    print(message, file=sys.stderr, flush=True)
+    raise Preempted(message)
 
 
 class PreemptionNotice:

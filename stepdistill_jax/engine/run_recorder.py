@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -14,9 +14,8 @@ from clu import metric_writers
 from jax.experimental import multihost_utils
 
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
-from stepdistill_jax.engine import run_folder
+from stepdistill_jax.engine import preemption, run_folder
 from stepdistill_jax.engine.metrics import metric_values
-from stepdistill_jax.engine.preemption import Preempted
 from stepdistill_jax.engine.progress import Progress
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import StreamBatches, TokenCounts, padding_fractions
@@ -219,13 +218,14 @@ class RunRecorder:
         if self._checkpoints is not None:
             self._checkpoints.check()
 
-    def preempted_at(self, step: int) -> Preempted:
-        """What ends a run that a notice came to, once it is closed."""
-        if self._checkpoints is None:
-            return Preempted(f"preempted at step {step}; nothing is saved, as checkpoint_cfg.save is None.")
-        latest = self._checkpoints.latest_step()
-        saved = "no checkpoint yet" if latest is None else f"saved in {self.model_dir}/checkpoint_{latest}"
-        return Preempted(f"preempted at step {step}, {saved}; the same command goes on from there.")
+    def end_preempted(self, step: int) -> NoReturn:
+        """Ends a run that a notice came to, once it is closed."""
+        latest = self._checkpoints.latest_step() if self._checkpoints is not None else None
+        if latest is None:
+            preemption.end(f"preempted at step {step}; nothing was saved.")
+        preemption.end(
+            f"preempted at step {step}, saved in {self.model_dir}/checkpoint_{latest}; the same command goes on from there."
+        )
 
     def close(self) -> None:
         if self._checkpoints is not None:

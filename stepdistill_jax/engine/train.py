@@ -168,7 +168,7 @@ def train(
         run.close()
         evaluation.close()
     if preempted:
-        raise run.preempted_at(int(state.step))
+        run.end_preempted(int(state.step))
     return int(state.step), state
 
 
