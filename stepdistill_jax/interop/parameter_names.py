@@ -6,8 +6,7 @@ embed] in both, and neither folds a scale into any weight.
 """
 
 import dataclasses
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from stepdistill_jax.interop.sizes import NUM_BUCKETS, T5Sizes
 
@@ -19,7 +18,6 @@ EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight
 UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
-_SCANNED = re.compile(r"(encoder|decoder)/\1/(.+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,31 +95,3 @@ def _norm(sizes: T5Sizes, name: str, huggingface: str) -> Parameter:
 def _relative_bias(sizes: T5Sizes, stack: str, name: str, *, layer: int) -> Parameter:
     huggingface = f"{stack}.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight"
     return Parameter(name, huggingface, (sizes.num_heads, NUM_BUCKETS), turned=True)
-
-
-def scanned_layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, int, int]]:
-    """Where each layer's parameter lies in a checkpoint that keeps a stack's layers in one array (T5X's scalable_t5).
-
-    Args:
-      shapes: by T5X's path, as in 'encoder/encoder/attention/query/kernel' [embed, layers, joined_kv].
-
-    Returns:
-      'encoder/layers_3/attention/query/kernel' -> ('encoder/encoder/attention/query/kernel', axis of the layers, 3);
-      empty for a checkpoint with a path a layer.
-    """
-    found = {}
-    for stack, norm in (
-        ("encoder", "pre_attention_layer_norm"),
-        ("decoder", "pre_self_attention_layer_norm"),
-    ):
-        norms = shapes.get(f"{stack}/{stack}/{norm}/scale")
-        if norms is None or "token_embedder/embedding" not in shapes:
-            continue
-        # T5X puts the layers' axis second by default, so a norm's scales are [embed, layers].
-        axis = 1 if norms[0] == shapes["token_embedder/embedding"][1] else 0
-        for name in shapes:
-            match = _SCANNED.fullmatch(name)
-            if match and match[1] == stack:
-                for layer in range(norms[axis]):
-                    found[f"{stack}/layers_{layer}/{match[2]}"] = (name, axis, layer)
-    return found

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorstore as ts
+from flax import traverse_util
 from tqdm import tqdm
 
 from stepdistill_jax.engine.saved_checkpoint import SavedCheckpoint, damaged, numpy_dtype, open_checkpoint
+from stepdistill_jax.engine.stacked_checkpoints import unstack_layers
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import config_of_sizes, read_json
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray
@@ -100,13 +102,9 @@ def convert_to_huggingface(
 
 def _parameters(saved: SavedCheckpoint) -> dict[str, LazyArray]:
     """A checkpoint's parameters under a path a layer, also where T5X keeps a stack's layers in one array."""
-    stores = saved.parameters()
-    layer_of = parameter_names.scanned_layers({name: tuple(store.shape) for name, store in stores.items()})
-    stacked = {name for name, _, _ in layer_of.values()}
-    arrays = {name: _lazy(saved, name, store) for name, store in stores.items() if name not in stacked}
-    for name, (stack, axis, layer) in layer_of.items():
-        arrays[name] = _lazy(saved, stack, stores[stack][(slice(None),) * axis + (layer,)])
-    return arrays
+    tree = traverse_util.unflatten_dict(saved.parameters(), sep="/")
+    stores = traverse_util.flatten_dict(unstack_layers(tree), sep="/")
+    return {name: _lazy(saved, name, store) for name, store in stores.items()}
 
 
 def _lazy(saved: SavedCheckpoint, name: str, store: ts.TensorStore) -> LazyArray:
