@@ -93,9 +93,13 @@ def joined(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) ->
     if timeout < 1:
         raise ValueError(f"--initialization_timeout={timeout} seconds; use 1 or more.")
     _initialize(processes, timeout)
-    yield
     import jax
 
+    try:
+        yield
+    except SystemExit:  # a preemption notice ends all processes after the same step
+        jax.distributed.shutdown()
+        raise
     jax.distributed.shutdown()
 
 
