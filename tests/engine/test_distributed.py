@@ -143,7 +143,7 @@ JOIN = textwrap.dedent(
             from jax.experimental import multihost_utils
 
             indices = multihost_utils.process_allgather(jax.numpy.asarray(jax.process_index()))
-            print("joined", jax.process_count(), jax.device_count(), indices.tolist())
+            print("\\njoined", jax.process_count(), jax.device_count(), indices.tolist(), flush=True)
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     """
@@ -183,7 +183,8 @@ def test_two_processes_become_one_run(start):
     processes = [start(0, 2), start(1, 2)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert [output.splitlines()[-1] for output, _ in outputs] == ["joined 2 4 [0, 1]"] * 2
+    # Among what the library of CPU collectives prints.
+    assert all("joined 2 4 [0, 1]" in output.splitlines() for output, _ in outputs), outputs
     assert "2 processes, 4 devices, from the flags" in outputs[0][1]
 
 
