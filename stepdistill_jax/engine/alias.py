@@ -10,14 +10,18 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 _ENGINE = "stepdistill_jax.engine"
-# T5X keeps its T5 network among the examples; ours is part of the engine.
-_PACKAGES = ("t5x.examples", "t5x.examples.t5")
+# T5X keeps its T5 networks among the examples; ours are part of the engine.
+_PACKAGES = ("t5x.examples", "t5x.examples.t5", "t5x.examples.scalable_t5")
+_ORIGIN = str(Path(__file__).with_name("__init__.py"))
 _MODULES = {
     "t5x": _ENGINE,
     "t5x.examples.t5.network": f"{_ENGINE}.network",
     "t5x.examples.t5.layers": f"{_ENGINE}.layers",
+    "t5x.examples.scalable_t5.network": f"{_ENGINE}.scalable_network",
+    "t5x.examples.scalable_t5.layers": f"{_ENGINE}.layers",
 }
 
 
@@ -47,7 +51,10 @@ class _EngineFinder(importlib.abc.MetaPathFinder):
             return None
         if not is_package and importlib.util.find_spec(_target(fullname)) is None:
             return None
-        return importlib.machinery.ModuleSpec(fullname, _EngineLoader(), is_package=is_package)
+        # Gin looks for its files in packages, too, and wants to know where they lie.
+        return importlib.machinery.ModuleSpec(
+            fullname, _EngineLoader(), origin=_ORIGIN, is_package=is_package
+        )
 
 
 def _target(fullname: str) -> str:
