@@ -1,7 +1,7 @@
-"""Evaluation of a checkpoint on a task or mixture, through SeqIO's evaluator."""
+"""Evaluation of checkpoints on a task or mixture, through SeqIO's evaluator."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,12 +9,17 @@ import seqio
 
 from stepdistill_jax.engine import models, run_folder
 from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
-from stepdistill_jax.engine.dataset_config import DatasetConfig
-from stepdistill_jax.engine.evaluation import InferenceEvaluator
+from stepdistill_jax.engine.dataset_config import DatasetConfig, get_training_eval_datasets
+from stepdistill_jax.engine.evaluation import InferenceEvaluator, teacher_forced_losses
 from stepdistill_jax.engine.gin_utils import summarize_gin_config
+from stepdistill_jax.engine.initialize import TrainStateInitializer
 from stepdistill_jax.engine.partitioning import PjitPartitioner
-from stepdistill_jax.engine.restored_model import restore_model
+from stepdistill_jax.engine.restored_model import restore_models
 from stepdistill_jax.engine.run_folder import JsonLines
+from stepdistill_jax.engine.train_stream import TrainStream
+from stepdistill_jax.engine.trainer import Trainer
+
+Row = dict[str, Any]
 
 
 def evaluate(
@@ -25,40 +30,81 @@ def evaluate(
     partitioner: PjitPartitioner,
     output_dir: str,
     inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
+    training_evaluator_cls: Callable[..., Trainer] | None = None,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
-) -> list[dict[str, Any]]:
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
+    train_eval_get_dataset_fn: Callable[..., Mapping[str, TrainStream]] = get_training_eval_datasets,
+    fallback_init_rng: int | None = None,
+    use_orbax: bool = True,
+) -> list[Row]:
     """Decodes and scores every task of `dataset_cfg` that has metrics. T5X's arguments.
 
     Writes output_dir/metrics.jsonl, predictions/ and inference_eval/ (SeqIO's loggers).
 
+    Args:
+      restore_checkpoint_cfg: one checkpoint, or with mode 'all' or several paths each of them in turn.
+      training_evaluator_cls: `trainer.Trainer`, to measure teacher-forced losses as well; None leaves that out.
+      train_state_initializer_cls: gives the parameters' names and shapes.
+      train_eval_get_dataset_fn: gives the data of teacher-forced losses.
+      fallback_init_rng: seed of the parameters that a checkpoint lacks, where `fallback_to_scratch` allows that.
+      use_orbax: taken for T5X's sake; both layouts are read.
+
     Returns:
-      A row a task: {'step', 'split', 'task', 'accuracy', …}.
+      A row a checkpoint, kind of evaluation and task: {'step', 'split', 'task', 'accuracy', …}.
 
     Raises:
       ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
     """
     folder = run_folder.output_folder(output_dir)
-    partitioner.get_data_layout(dataset_cfg.batch_size)
+    layout = partitioner.get_data_layout(dataset_cfg.batch_size)
     evaluator = InferenceEvaluator(dataset_cfg, inference_evaluator_cls, model, partitioner, folder)
     if not evaluator.eval_tasks:
         raise ValueError(
             f"{dataset_cfg.mixture_or_task_name}: no task with metrics has a split '{dataset_cfg.split}'; evaluate a "
             "label task."
         )
-    restored = restore_model(model, restore_checkpoint_cfg, partitioner)
-    rows = evaluator.evaluate(restored.state, restored.axes)
+    streams = (
+        train_eval_get_dataset_fn(
+            dataset_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
+        )
+        if training_evaluator_cls is not None
+        else {}
+    )
+    rows: list[Row] = []
+    for restored in restore_models(
+        model,
+        restore_checkpoint_cfg,
+        partitioner,
+        init_seed=fallback_init_rng,
+        initializer_cls=train_state_initializer_cls,
+    ):
+        if streams:
+            trainer = training_evaluator_cls(
+                model=model,
+                train_state_axes=restored.axes,
+                partitioner=partitioner,
+                rng=jax.random.key(0),
+                learning_rate_fn=None,
+                num_microbatches=None,
+            )
+            rows += teacher_forced_losses(
+                trainer, restored.state, streams, partitioner, split=dataset_cfg.split, max_batches=None
+            )
+        rows += evaluator.evaluate(restored.state, restored.axes)
     evaluator.close()
     if jax.process_index() == 0:
-        summarize_config_fn(str(folder), None, int(restored.state.step))
-        log = JsonLines(folder / "metrics.jsonl", keep_up_to_step=-1)
-        for row in rows:
-            log.write(row)
-            correct = f" ({row['num_correct']} of {row['num_examples']})" if "num_correct" in row else ""
-            print(
-                f"{row['task']} {row['split']} at step {row['step']}: accuracy {row.get('accuracy', float('nan')):.2f} %"
-                f"{correct}",
-                file=sys.stderr,
-            )
-        log.sync()
-        log.close()
+        summarize_config_fn(str(folder), None, rows[-1]["step"])
+        _write(rows, folder)
     return rows
+
+
+def _write(rows: list[Row], folder: Any) -> None:
+    log = JsonLines(folder / "metrics.jsonl", keep_up_to_step=-1)
+    for row in rows:
+        log.write(row)
+        correct = f" ({row['num_correct']} of {row['num_examples']})" if "num_correct" in row else ""
+        accuracy = f"accuracy {row.get('accuracy', float('nan')):.2f} %{correct}"
+        shown = f"loss {row['loss']:.4g}" if "loss" in row else accuracy
+        print(f"{row['task']} {row['split']} at step {row['step']}: {shown}", file=sys.stderr)
+    log.sync()
+    log.close()

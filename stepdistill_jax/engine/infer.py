@@ -1,22 +1,36 @@
 """Predictions or scores for every example of a task, as JSON lines."""
 
-import json
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import seqio
+import tensorflow as tf
 
 from stepdistill_jax.engine import models, run_folder
 from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
 from stepdistill_jax.engine.dataset_config import DatasetConfig, get_mixture_or_task, verify_matching_vocabs
 from stepdistill_jax.engine.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.inference import get_infer_fn
+from stepdistill_jax.engine.inference_files import write_inferences_to_file
+from stepdistill_jax.engine.initialize import TrainStateInitializer
+from stepdistill_jax.engine.notices import say_once
 from stepdistill_jax.engine.partitioning import PjitPartitioner
 from stepdistill_jax.engine.restored_model import restore_model
-from stepdistill_jax.engine.run_folder import write_atomically
+
+__all__ = ["create_task_from_tfexample_file", "infer", "write_inferences_to_file"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """This job's part of the examples: every `num`-th, from `index` on."""
+
+    index: int
+    num: int
 
 
 def infer(
@@ -30,18 +44,39 @@ def infer(
     checkpoint_period: int = 100,
     shard_id: int = 0,
     num_shards: int = 1,
+    merge_chunked_results: bool = True,
+    write_fn: Callable[..., None] = write_inferences_to_file,
+    checkpoint_ds_iter: bool = True,
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
+    fallback_init_rng: int | None = None,
+    merge_fn: Callable[..., None] | None = None,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
+    verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+        verify_matching_vocabs
+    ),
+    output_vocab_feature_name: str = "targets",
+    file_extension: str = "jsonl",
+    keep_aux_as_numpy: bool = False,
+    use_orbax: bool = True,
 ) -> list[Path]:
     """Runs a checkpoint over a task, or each task of a mixture. T5X's arguments.
 
     Args:
       mode: 'predict' decodes the targets; 'score' gives the log-likelihood of those given; 'predict_with_aux' both
         decodes and gives each decode's own score.
-      checkpoint_period: taken for T5X's sake; a shard's file is written whole or not at all.
       shard_id, num_shards: this job's part of the examples, every num_shards-th.
+      write_fn: (path, (outputs, aux), examples, mode, vocabulary) writes a file, with T5X's arguments.
+      train_state_initializer_cls: gives the parameters' names and shapes.
+      fallback_init_rng: seed of the parameters that the checkpoint lacks, where `fallback_to_scratch` allows that.
+      verify_matching_vocabs_fn: checks the data against the model; None leaves that out.
+      output_vocab_feature_name: the feature whose vocabulary turns predictions into text.
+      file_extension: of the files.
+      keep_aux_as_numpy: hands auxiliary outputs to `write_fn` as arrays, bfloat16 as it is, not as lists.
+      checkpoint_period, merge_chunked_results, checkpoint_ds_iter, merge_fn, use_orbax: taken for T5X's sake: a shard's
+        file is written whole or not at all.
 
     Returns:
-      The files: output_dir/<task>-<mode>.jsonl-SSSSS-of-NNNNN, {"inputs": …, "prediction" or "score": …} a line.
+      The files: output_dir/<task>-<mode>.<extension>-SSSSS-of-NNNNN.
     """
     steps = {
         "predict": model.predict_batch,
@@ -52,34 +87,48 @@ def infer(
         raise ValueError(f"infer.mode={mode!r}; use one of {', '.join(steps)}.")
     if not 0 <= shard_id < num_shards:
         raise ValueError(f"infer.shard_id={shard_id} is not below num_shards={num_shards}.")
+    if merge_fn is not None or not merge_chunked_results:
+        say_once(
+            "infer.merge_fn and infer.merge_chunked_results have no effect: a shard is one file from the start."
+        )
     folder = run_folder.output_folder(output_dir)
     partitioner.get_data_layout(dataset_cfg.batch_size)
     provider = get_mixture_or_task(dataset_cfg)
-    verify_matching_vocabs(dataset_cfg, model)
-    restored = restore_model(model, restore_checkpoint_cfg, partitioner)
+    if verify_matching_vocabs_fn is not None:
+        verify_matching_vocabs_fn(dataset_cfg, model)
+    restored = restore_model(
+        model,
+        restore_checkpoint_cfg,
+        partitioner,
+        init_seed=fallback_init_rng,
+        initializer_cls=train_state_initializer_cls,
+    )
     infer_fn = get_infer_fn(
         lambda params, batch: steps[mode](params, batch), dataset_cfg.batch_size, restored.axes, partitioner
     )
+    shard = _Shard(shard_id, num_shards)
     files = []
     for task in seqio.get_subtasks(provider):
-        examples = list(_examples(task, dataset_cfg, shard_id, num_shards))
-        converted = _converted(model, task, dataset_cfg, shard_id, num_shards, examples)
-        outputs = infer_fn(converted.enumerate(), restored.state)
-        vocabulary = task.output_features["targets"].vocabulary
-        lines = [
-            _line(example, mode, output, vocabulary)
-            for example, (_, output) in zip(examples, outputs, strict=True)
-        ]
-        path = folder / f"{task.name}-{mode}.jsonl-{shard_id:05d}-of-{num_shards:05d}"
+        examples = list(_dataset(task, dataset_cfg, shard).as_numpy_iterator())
+        converted = _converted(model, task, dataset_cfg, shard, examples)
+        outputs = [output for _, output in infer_fn(converted.enumerate(), restored.state)]
+        path = folder / f"{task.name}-{mode}.{file_extension}-{shard_id:05d}-of-{num_shards:05d}"
         if jax.process_index() == 0:
-            write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_fn(
+                str(path),
+                _outputs_and_aux(outputs, keep_aux_as_numpy=keep_aux_as_numpy),
+                _dataset(task, dataset_cfg, shard),
+                mode,
+                task.output_features[output_vocab_feature_name].vocabulary,
+            )
         files.append(path)
     if jax.process_index() == 0:
         summarize_config_fn(str(folder), None, int(restored.state.step))
     return files
 
 
-def _dataset(task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: int):
+def _dataset(task: seqio.Task, cfg: DatasetConfig, shard: _Shard) -> tf.data.Dataset:
     lengths = None if cfg.task_feature_lengths is None else dict(cfg.task_feature_lengths)
     dataset = task.get_dataset(
         sequence_length=lengths,
@@ -89,33 +138,86 @@ def _dataset(task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: in
         use_cached=cfg.use_cached,
         seed=cfg.seed,
     )
-    return dataset.shard(num_shards, shard_id)
-
-
-def _examples(
-    task: seqio.Task, cfg: DatasetConfig, shard_id: int, num_shards: int
-) -> Iterator[dict[str, Any]]:
-    yield from _dataset(task, cfg, shard_id, num_shards).as_numpy_iterator()
+    return dataset.shard(shard.num, shard.index)
 
 
 def _converted(
-    model, task, cfg: DatasetConfig, shard_id: int, num_shards: int, examples: list[dict[str, Any]]
-):
+    model: models.BaseTransformerModel,
+    task: seqio.Task,
+    cfg: DatasetConfig,
+    shard: _Shard,
+    examples: list[dict[str, Any]],
+) -> tf.data.Dataset:
     if not examples:
-        raise ValueError(f"{task.name}/{cfg.split}: no examples in shard {shard_id} of {num_shards}.")
+        raise ValueError(f"{task.name}/{cfg.split}: no examples in shard {shard.index} of {shard.num}.")
     converter = model.FEATURE_CONVERTER_CLS(pack=False)
     longest = {name: max(len(example[name]) for example in examples) for name in converter.TASK_FEATURES}
-    return converter(
-        _dataset(task, cfg, shard_id, num_shards), {**longest, **(cfg.task_feature_lengths or {})}
+    return converter(_dataset(task, cfg, shard), {**longest, **(cfg.task_feature_lengths or {})})
+
+
+def _outputs_and_aux(
+    outputs: Sequence[Any], *, keep_aux_as_numpy: bool
+) -> tuple[list[Any], Mapping[str, Any]]:
+    """T5X's form of inferences: a list of outputs, and {name: a list of auxiliary values} as long."""
+    if not outputs or not isinstance(outputs[0], tuple):
+        return list(outputs), {}
+    names = outputs[0][1]
+    as_kept = (lambda value: value) if keep_aux_as_numpy else (lambda value: jax.tree.map(_list, value))
+    return [output for output, _ in outputs], {
+        name: [as_kept(aux[name]) for _, aux in outputs] for name in names
+    }
+
+
+def _list(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _texts(dataset: tf.data.Dataset, keys: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
+    return dataset.map(
+        lambda example: {feature: example[key] if key else tf.constant("") for feature, key in keys.items()}
     )
 
 
-def _line(example: dict[str, Any], mode: str, output: Any, vocabulary: seqio.Vocabulary) -> dict[str, Any]:
-    line = {name: value.decode("utf-8") for name, value in example.items() if isinstance(value, bytes)}
-    if mode == "score":
-        return {**line, "score": float(output)}
-    tokens, aux = output if mode == "predict_with_aux" else (output, None)
-    line["prediction"] = vocabulary.decode([int(token) for token in tokens])
-    if aux is not None:
-        line["aux"] = {name: np.asarray(value).tolist() for name, value in aux.items()}
-    return line
+def create_task_from_tfexample_file(
+    paths: Sequence[str],
+    file_type: str,
+    inputs_key: str,
+    targets_key: str | None,
+    features: Mapping[str, seqio.Feature],
+    task_id: str | None = None,
+) -> str:
+    """Registers a task that reads texts from TFExample files; gives its name, for `DatasetConfig.mixture_or_task_name`.
+
+    Args:
+      paths: file patterns.
+      file_type: 'tfrecord'.
+      inputs_key, targets_key: the examples' features that hold the texts; targets are needed to score only.
+      features: SeqIO's features 'inputs' and 'targets', with their vocabularies.
+      task_id: the name is infer_<task_id>; default a hash of the other arguments.
+
+    Returns:
+      The task's name; its only split is 'infer'.
+    """
+    if file_type != "tfrecord":
+        raise ValueError(f"create_task_from_tfexample_file.file_type={file_type!r}; use 'tfrecord'.")
+    if not tf.io.gfile.glob(list(paths)):
+        raise ValueError(f"create_task_from_tfexample_file.paths={list(paths)}: no such file.")
+    if task_id is None:
+        text = ":".join([*paths, inputs_key, targets_key or ""])
+        task_id = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:10]
+    name = f"infer_{task_id}"
+    if name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(name)
+    keys = {"inputs": inputs_key, "targets": targets_key}
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.TFExampleDataSource(
+            {"infer": list(paths)},
+            feature_description={
+                key: tf.io.FixedLenFeature([], tf.string) for key in keys.values() if key is not None
+            },
+        ),
+        preprocessors=[functools.partial(_texts, keys=keys), seqio.preprocessors.tokenize_and_append_eos],
+        output_features=dict(features),
+    )
+    return name

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -31,8 +31,15 @@ def restore_model(
     model: models.BaseModel,
     cfg: checkpoints.RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
+    *,
+    init_seed: int | None = None,
+    initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
 ) -> RestoredModel:
     """Reads the parameters of the one checkpoint that `cfg` names.
+
+    Args:
+      init_seed: of the parameters that the checkpoint lacks, where `cfg.fallback_to_scratch` allows that.
+      initializer_cls: gives the parameters' names and shapes.
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
@@ -41,13 +48,16 @@ def restore_model(
     path = checkpoints.find_checkpoint(cfg)
     if path is None:
         raise ValueError(f"RestoreCheckpointConfig.path={cfg.path!r}; name a checkpoint.")
-    return _restored(model, path, cfg, partitioner)
+    return _restored(model, path, cfg, partitioner, init_seed, initializer_cls)
 
 
 def restore_models(
     model: models.BaseModel,
     cfg: checkpoints.RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
+    *,
+    init_seed: int | None = None,
+    initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
 ) -> Iterator[RestoredModel]:
     """The parameters of every checkpoint that `cfg` names, one after another: mode 'all', or several paths.
 
@@ -56,7 +66,7 @@ def restore_models(
       ValueError: if the parameters of one are not the model's.
     """
     for path in checkpoints.find_checkpoints(cfg):
-        yield _restored(model, path, cfg, partitioner)
+        yield _restored(model, path, cfg, partitioner, init_seed, initializer_cls)
 
 
 def _restored(
@@ -64,10 +74,12 @@ def _restored(
     path: epath.Path,
     cfg: checkpoints.RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
+    init_seed: int | None,
+    initializer_cls: Callable[..., TrainStateInitializer],
 ) -> RestoredModel:
     # Parameters do not depend on the lengths of a batch: any shape serves to name them.
     features = model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
-    initializer = TrainStateInitializer(
+    initializer = initializer_cls(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
         input_shapes={name: (partitioner.data_mesh_size, 1) for name in features},
@@ -79,7 +91,7 @@ def _restored(
         initializer.global_train_state_shape,
         partitioner,
         cfg=cfg,
-        from_scratch=functools.partial(initializer.first_values, jax.random.key(0)),
+        from_scratch=functools.partial(initializer.first_values, jax.random.key(init_seed or 0)),
         params_only=True,
     )
     jax.block_until_ready(state.params)

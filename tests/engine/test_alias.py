@@ -49,7 +49,12 @@ def test_the_engine_s_own_spec_is_left_as_it_was():
 
 @pytest.mark.parametrize(
     "name",
-    ["t5x.checkpoint_importer_x", "t5x.examples.scalable_t5.hparams", "t5x.examples.t5.hparams", "t5x.models.inner"],
+    [
+        "t5x.checkpoint_importer_x",
+        "t5x.examples.scalable_t5.hparams",
+        "t5x.examples.t5.hparams",
+        "t5x.models.inner",
+    ],
 )
 def test_an_unknown_module_is_named_as_it_was_asked_for(name):
     with pytest.raises(ModuleNotFoundError, match=f"'{name}'"):
