@@ -54,4 +54,4 @@ def test_byt5_reads_bytes():
     read_module("byt5_small")
     vocabulary = gin.query_parameter("%VOCABULARY").scoped_configurable_fn()
     assert vocabulary.encode("aé") == [100, 198, 172]
-    assert vocabulary.vocab_size <= gin.query_parameter("network.T5Config.vocab_size")
+    assert vocabulary.vocab_size <= gin.query_parameter("t5.network.T5Config.vocab_size")

@@ -35,9 +35,9 @@ def test_a_mesh_file_splits_its_runs_evenly(name):
         assert rest == 0
         assert gin.query_parameter("%BATCH_SIZE") % (data * microbatches) == 0
         for split in ("num_heads", "mlp_dim", "vocab_size"):
-            assert gin.query_parameter(f"network.T5Config.{split}") % partitions == 0, split
+            assert gin.query_parameter(f"t5.network.T5Config.{split}") % partitions == 0, split
         if gin.query_parameter("standard_logical_axis_rules.parameter_partitioning_dims") == 2:
-            assert gin.query_parameter("network.T5Config.emb_dim") % data == 0
+            assert gin.query_parameter("t5.network.T5Config.emb_dim") % data == 0
 
 
 def test_every_student_has_a_mesh_for_every_kind_of_hardware():

@@ -27,6 +27,7 @@ _LAZY = {
     "read_examples": "preparation",
     "stream_examples": "preparation",
     "svamp_published": "splits",
+    "task_choices": "choices",
     "vocabulary": "vocabularies",
 }
 

@@ -1,7 +1,6 @@
 """SeqIO tasks and mixtures of every registered dataset: labels, rationales, and both."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from stepdistill_jax.datasets import record_io, registry
+from stepdistill_jax.datasets import choices, record_io, registry
 from stepdistill_jax.datasets.preparation import examples_folder, prepared_manifest
 from stepdistill_jax.datasets.registry import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
 from stepdistill_jax.datasets.vocabularies import embedded_vocabulary, vocabulary
@@ -23,21 +22,21 @@ PREFIXES = {
 
 
 def prefix(task_id: int) -> str:
-    """The task's prefix by $STEPDISTILL_PREFIXES, 'paper' (default) or 'code'."""
-    style = os.environ.get("STEPDISTILL_PREFIXES", "paper")
+    """The task's prefix, in the style of `datasets.task_choices.prefixes` or $STEPDISTILL_PREFIXES."""
+    style, _ = choices.task_choices()
     if style not in PREFIXES:
         raise ValueError(f"STEPDISTILL_PREFIXES={style!r}; use {' or '.join(map(repr, PREFIXES))}.")
     return PREFIXES[style][task_id]
 
 
 def rationales_folder(dataset: Dataset, data_dir: Path | None = None) -> Path:
-    """DATA/<name>/rationales/<teacher>: of $STEPDISTILL_TEACHER, else the dataset's own teacher, else the only one.
+    """DATA/<name>/rationales/<teacher>: of `datasets.task_choices.teacher` or $STEPDISTILL_TEACHER, else the dataset's own teacher, else the only one.
 
     Raises:
       FileNotFoundError: if there is none, or several and none is named.
     """
     root = registry.data_dir(data_dir) / dataset.name / "rationales"
-    named = os.environ.get("STEPDISTILL_TEACHER")
+    _, named = choices.task_choices()
     there = sorted(path.parent.name for path in root.glob(f"[!.]*/{record_io.MANIFEST}"))
     chosen = named or (dataset.default_teacher if dataset.default_teacher in there else None)
     if chosen is None and len(there) == 1:

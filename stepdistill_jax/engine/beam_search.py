@@ -24,7 +24,7 @@ from stepdistill_jax.engine.beams import (
 
 @struct.dataclass
 class _Beams:
-    """The state of a beam search; beams are sorted by decreasing score."""
+    """The state of a beam search; beams are sorted by increasing score, which settles ties as T5X does."""
 
     index: Int[Array, ""]  # position of the last token written; 0 is BOS
     live_tokens: Int[Array, "batch beams length"]
@@ -41,7 +41,7 @@ def brevity_penalty(alpha: float | Float[Array, ""], length: Any) -> Float[Array
 
 
 def _best_beams(beams: PyTree, scores: jax.Array, num_beams: int) -> PyTree:
-    return gather_beams(beams, jax.lax.top_k(scores, num_beams)[1])
+    return gather_beams(beams, jax.lax.top_k(scores, num_beams)[1][:, ::-1])
 
 
 def _candidates(
@@ -78,6 +78,7 @@ def beam_search(
     min_log_prob: float = NEG_INF,
     decode_rng: Shaped[Array, "..."] | None = None,
     cache_offset: int = 0,
+    initial_index: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch beams length"], Float[Array, "batch beams"]]:
     """Beam search with `num_decodes` beams. Stops when no live beam can still beat the finished ones.
 
@@ -91,6 +92,8 @@ def beam_search(
       min_log_prob: ends the search once every row's best live log probability is below it.
       decode_rng: not used; beam search has no chance in it.
       cache_offset: where the cache's batch axis stands.
+      initial_index: number of tokens of each row's prompt, if the cache has taken them in already: decoding then begins
+        behind them, and `max_decode_len` counts them.
 
     Returns:
       (decodes, scores), the beams of a row in increasing order of score, log probability over brevity penalty. A row
@@ -101,15 +104,26 @@ def beam_search(
     length = (inputs.shape[1] if max_decode_len is None else max_decode_len) + 1  # BOS before the decodes
     prompt = jnp.pad(inputs, ((0, 0), (0, max(length - inputs.shape[1], 1))))
     final_penalty = brevity_penalty(alpha, length)
+    first_tokens = jnp.zeros((batch_size,), jnp.int32)
+    prompt_length = jnp.zeros((batch_size,), jnp.int32)
+    if initial_index is not None:
+        prompt_length = initial_index.astype(jnp.int32)
+        first_tokens = jnp.take_along_axis(inputs, prompt_length[:, None], axis=1)[:, 0]
+        prompt = jnp.zeros_like(prompt)
 
     def can_improve(state: _Beams) -> jax.Array:
-        best_live = state.live_log_probs[:, :1] / final_penalty
+        best_live = state.live_log_probs[:, -1:] / final_penalty
         worst_finished = jnp.min(state.finished_scores, axis=1, keepdims=True)
         worst_finished = jnp.where(state.is_finished, worst_finished, NEG_INF)
         is_hopeless = jnp.all(worst_finished > best_live)
         is_improbable = jnp.all(best_live < min_log_prob / final_penalty) & (state.index > 0)
         out_of_steps = (max_decode_step > 0) & (state.index >= max_decode_step)
-        return (state.index < length - 1) & ~is_hopeless & ~is_improbable & ~out_of_steps
+        return (
+            (state.index + jnp.min(prompt_length) < length - 1)
+            & ~is_hopeless
+            & ~is_improbable
+            & ~out_of_steps
+        )
 
     def step(state: _Beams) -> _Beams:
         current = jax.lax.dynamic_index_in_dim(state.live_tokens, state.index, axis=2)  # [batch, beams, 1]
@@ -126,7 +140,9 @@ def beam_search(
         live_tokens, live_log_probs, live_beam = _best_beams(
             (tokens, live_scores, beam), live_scores, num_beams
         )
-        scores = log_probs / brevity_penalty(alpha, state.index + 1) + ~ends * NEG_INF
+        scores = (
+            log_probs / brevity_penalty(alpha, prompt_length[:, None] + state.index + 1) + ~ends * NEG_INF
+        )
         old_and_new = jax.tree.map(
             lambda old, new: jnp.concatenate([old, new], axis=1),
             (state.finished_tokens, state.finished_scores, state.is_finished),
@@ -151,7 +167,7 @@ def beam_search(
         step,
         _Beams(
             index=jnp.zeros((), jnp.int32),
-            live_tokens=no_tokens,
+            live_tokens=no_tokens.at[:, :, 0].set(first_tokens[:, None]),
             live_log_probs=no_scores.at[:, 0].set(0.0),
             finished_tokens=no_tokens,
             finished_scores=no_scores,
@@ -162,4 +178,20 @@ def beam_search(
     any_finished = jnp.any(state.is_finished, axis=1)
     decodes = jnp.where(any_finished[:, None, None], state.finished_tokens, state.live_tokens)
     scores = jnp.where(any_finished[:, None], state.finished_scores, state.live_log_probs)
-    return decodes[:, ::-1, 1:], scores[:, ::-1]
+    if initial_index is not None:
+        decodes = _behind_prompts(inputs, prompt_length, decodes)
+    return decodes[:, :, 1:], scores
+
+
+def _behind_prompts(
+    inputs: Int[Array, "batch prompt_length"],
+    prompt_length: Int[Array, " batch"],
+    decodes: Int[Array, "batch beams length"],
+) -> Int[Array, "batch beams length"]:
+    """Each row's prompt, then what was decoded behind its last token, as long as before."""
+    length = decodes.shape[-1]
+    position = jnp.arange(length)[None, None, :]
+    start = prompt_length[:, None, None]
+    behind = jnp.take_along_axis(decodes, jnp.clip(position - start, 0, length - 1), axis=2)
+    prompts = jnp.pad(inputs, ((0, 0), (0, max(length - inputs.shape[1], 0))))[:, None, :length]
+    return jnp.where(position <= start, prompts, behind)

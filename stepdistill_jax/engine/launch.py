@@ -156,23 +156,36 @@ def _clones_of(gin_files: Sequence[str]) -> list[str]:
 @functools.cache
 def _entry_point(script: str) -> Callable[[], Any]:
     """The entry function of a script, as gin configures it."""
+    return _configurable_of_main(script, ENTRY_POINTS[script])
+
+
+def _configurable_of_main(script: str, name: str) -> Callable[..., Any]:
     import gin
 
-    name = ENTRY_POINTS[script]
     function = getattr(importlib.import_module(f"stepdistill_jax.engine.{script}"), name)
     return gin.external_configurable(function, name=name, module="__main__")
+
+
+@functools.cache
+def _names_in_main() -> dict[str, Callable[..., Any]]:
+    """What T5X's scripts define in `__main__`, and gin files name."""
+    others = {"create_task_from_tfexample_file": "infer"}
+    return {
+        **{name: _entry_point(script) for script, name in ENTRY_POINTS.items()},
+        **{name: _configurable_of_main(script, name) for name, script in others.items()},
+    }
 
 
 @contextlib.contextmanager
 def _entry_points_in_main() -> Iterator[None]:
     """Puts the entry functions where gin files look for them: into `__main__`, whatever it has of these names itself."""
     names = vars(sys.modules["__main__"])
-    own = {name: names[name] for name in ENTRY_POINTS.values() if name in names}
-    names.update({name: _entry_point(script) for script, name in ENTRY_POINTS.items()})
+    own = {name: names[name] for name in _names_in_main() if name in names}
+    names.update(_names_in_main())
     try:
         yield
     finally:
-        for name in ENTRY_POINTS.values():
+        for name in _names_in_main():
             del names[name]
         names.update(own)
 

@@ -167,6 +167,7 @@ def _weight_sum_of_own_segment(
 ) -> Float[Array, "batch length"]:
     """For each position, the sum of the weights of its own segment of a packed row."""
     same_segment = segment_ids[:, :, None] == segment_ids[:, None, :]  # [batch, length, length]
+    same_segment &= (segment_ids != 0)[:, :, None]  # padding is nobody's, whatever its weight
     return jnp.einsum("blm,bm->bl", same_segment.astype(weights.dtype), weights)
 
 

@@ -201,6 +201,115 @@ class _Axes:
         self.axes = axes
 
 
+class MultiOptimizer(OptimizerDef):
+    """Different optimizers for different parameters; those that no traversal picks stay as they are. T5X's name.
+
+    The state of an optimizer that keeps one entry a parameter (Adafactor) lies at the parameters' paths, as T5X has it; that
+    of any other, such as Optax's, under 'optimizer_<n>'.
+    """
+
+    def __init__(
+        self, traversals_and_optimizers: Sequence[tuple[traverse_util.Traversal, OptimizerDef]]
+    ) -> None:
+        """Takes pairs of a `flax.traverse_util` traversal, such as `ModelParamTraversal`, and an optimizer."""
+        self.traversals = tuple(traversal for traversal, _ in traversals_and_optimizers)
+        self.sub_optimizers = tuple(optimizer for _, optimizer in traversals_and_optimizers)
+        super().__init__([optimizer.hyper_params for optimizer in self.sub_optimizers])
+
+    def _paths(self, params: PyTree) -> list[list[str]]:
+        """The parameters of each optimizer.
+
+        Raises:
+          ValueError: if two of them pick the same parameter.
+        """
+        flat = traverse_util.flatten_dict(params, sep="/")
+        tree = traverse_util.unflatten_dict({path: path for path in flat}, sep="/")
+        paths = [list(traversal.iterate(tree)) for traversal in self.traversals]
+        every = [path for of_one in paths for path in of_one]
+        twice = sorted({path for path in every if every.count(path) > 1})
+        if twice:
+            raise ValueError(
+                f"Multiple optimizers match the same leaves: {', '.join(twice[:5])}{', …' if twice[5:] else ''}; let each "
+                "traversal of MultiOptimizer pick other parameters."
+            )
+        return paths
+
+    def _parts(self, params: PyTree, param_states: PyTree) -> list[tuple[list[str], PyTree]]:
+        """(parameter paths, own state) of each optimizer."""
+        flat = traverse_util.flatten_dict(param_states, sep="/", keep_empty_nodes=True)
+        parts = []
+        for index, paths in enumerate(self._paths(params)):
+            name = f"optimizer_{index}"
+            of_these = {f"{path}/" for path in paths}
+            own = {key: leaf for key, leaf in flat.items() if f"{key.rpartition('/')[0]}/" in of_these}
+            parts.append(
+                (
+                    paths,
+                    param_states[name]
+                    if name in param_states
+                    else traverse_util.unflatten_dict(own, sep="/"),
+                )
+            )
+        return parts
+
+    def init_state(self, params: PyTree) -> OptimizerState:
+        states = [
+            optimizer.init_state(_picked(params, paths)).param_states
+            for optimizer, paths in zip(self.sub_optimizers, self._paths(params), strict=True)
+        ]
+        return OptimizerState(jnp.zeros((), jnp.int32), _merged(states, self._paths(params)))
+
+    def apply_gradient(
+        self, hyper_params: Any, params: PyTree, state: OptimizerState, grads: PyTree
+    ) -> tuple[PyTree, OptimizerState]:
+        flat = traverse_util.flatten_dict(params, sep="/")
+        states, parts = [], self._parts(params, state.param_states)
+        for optimizer, own, (paths, own_state) in zip(self.sub_optimizers, hyper_params, parts, strict=True):
+            new_params, new_state = optimizer.apply_gradient(
+                own, _picked(params, paths), OptimizerState(state.step, own_state), _picked(grads, paths)
+            )
+            flat |= traverse_util.flatten_dict(new_params, sep="/")
+            states.append(new_state.param_states)
+        new_states = _merged(states, [paths for paths, _ in parts])
+        return traverse_util.unflatten_dict(flat, sep="/"), OptimizerState(state.step + 1, new_states)
+
+    def update_hyper_params(self, **overrides: Any) -> Any:
+        hyper_params = overrides.pop("hyper_params", self.hyper_params)
+        return [own.replace(**overrides) for own in hyper_params] if overrides else hyper_params
+
+    def set_param_axes(self, param_logical_axes: PyTree) -> None:
+        for optimizer, paths in zip(self.sub_optimizers, self._paths(param_logical_axes), strict=True):
+            optimizer.set_param_axes(_picked(param_logical_axes, paths))
+
+    def state_logical_axes(self, state: OptimizerState, param_logical_axes: PyTree) -> OptimizerState:
+        parts = self._parts(param_logical_axes, state.param_states)
+        axes = [
+            optimizer.state_logical_axes(
+                OptimizerState(state.step, own_state), _picked(param_logical_axes, paths)
+            ).param_states
+            for optimizer, (paths, own_state) in zip(self.sub_optimizers, parts, strict=True)
+        ]
+        return OptimizerState(None, _merged(axes, [paths for paths, _ in parts]))
+
+
+def _picked(tree: PyTree, paths: Sequence[str]) -> PyTree:
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return traverse_util.unflatten_dict({path: flat[path] for path in paths}, sep="/")
+
+
+def _merged(states: Sequence[PyTree], paths: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """One tree of the states of several optimizers; see `MultiOptimizer`."""
+    flat: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for index, (state, own_paths) in enumerate(zip(states, paths, strict=True)):
+        entries = traverse_util.flatten_dict(state, sep="/") if isinstance(state, dict) else {}
+        if entries and {key.rpartition("/")[0] for key in entries} <= set(own_paths):
+            flat |= entries
+        else:
+            others[f"optimizer_{index}"] = state
+    return {**traverse_util.unflatten_dict(flat, sep="/"), **others}
+
+
 def wrap_optax_optimizer(optax_optimizer: Callable[..., optax.GradientTransformation]) -> Callable:
     """The same constructor, giving an `OptimizerDef`; its `learning_rate` may be left to the trainer."""
     parameters = inspect.signature(optax_optimizer).parameters

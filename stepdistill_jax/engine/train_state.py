@@ -85,6 +85,10 @@ class FlaxOptimTrainState:
         return self.replace(step=None, params=axes, param_states=state.param_states)
 
 
+# T5X's name for any of its states; this one serves training and inference.
+TrainState = FlaxOptimTrainState
+
+
 def logical_axes_of(params_axes: PyTree) -> PyTree:
     """{'kernel_axes': AxisMetadata(names)} as flax collects it, to {'kernel': names}, tuples of str."""
     if isinstance(params_axes, flax_partitioning.AxisMetadata):

@@ -45,6 +45,10 @@ class StepByStepModel(models.EncoderDecoderModel):
             )
         self._rationale_weight = rationale_weight
 
+    def predict_batch_with_aux(self, *args: Any, **kwargs: Any) -> Any:
+        """Decodes as T5X's model does. A method of its own, as gin refuses to register a class after its parent's method."""
+        return super().predict_batch_with_aux(*args, **kwargs)
+
     def with_loss_weights(self, batch: Batch) -> Batch:
         """Returns the batch with `loss_weights`, float32 [batch, length], taken over all of its rows.
 

@@ -243,3 +243,25 @@ def test_the_teacher_is_the_named_one_else_the_default_else_the_only_one(
         FileNotFoundError, match=r"No rationales of delphi in .*run: stepdistill teach riddles"
     ):
         read("riddles_rationale")
+
+
+def test_prefixes_and_teacher_may_be_chosen_in_gin(monkeypatch, tmp_path):
+    import gin
+
+    from stepdistill_jax.datasets import choices, seqio_tasks
+    from stepdistill_jax.engine import launch
+
+    monkeypatch.setenv("STEPDISTILL_PREFIXES", "paper")
+    file = tmp_path / "choices.gin"
+    file.write_text(
+        "from __gin__ import dynamic_registration\nfrom stepdistill_jax import datasets\n"
+        "datasets.task_choices:\n  prefixes = 'code'\n  teacher = 'pythia'\n"
+    )
+    try:
+        launch.read_config([str(file)], [])
+        assert seqio_tasks.prefix(datasets.LABEL_TASK_ID) == "predict: "
+        assert choices.task_choices() == ("code", "pythia")
+        assert "teacher = 'pythia'" in gin.config_str()  # kept with the run
+    finally:
+        gin.clear_config()
+    assert seqio_tasks.prefix(datasets.LABEL_TASK_ID) == "[label] "

@@ -1,5 +1,6 @@
 """Decoding a Markov chain, whose best sequences can be listed by hand."""
 
+import functools
 import itertools
 
 import jax
@@ -246,3 +247,36 @@ def test_errors_name_the_value_and_the_mend():
         _sample(np.zeros((1, 4)), max_decode_steps=9)
     with pytest.raises(ValueError, match=r"temperature of shape \(3,\) for a batch of 2"):
         _sample(np.zeros((2, 4)), temperature=jnp.ones(3))
+
+
+def test_beams_that_tie_come_in_t5x_s_order():
+    # Worked out by T5X (its decoding_test.py): of equally probable beams, the one whose difference lies furthest to the left.
+    logits = jnp.array([[-1e7, -1e10, -0.1, -0.9], [-1e7, -1e10, -0.9, -0.1]])
+
+    def next_logits(state):
+        return jnp.repeat(logits, 2, axis=0), {}
+
+    decodes, scores = decoding.beam_search(jnp.zeros((2, 5), jnp.int32), {}, next_logits, 1, num_decodes=2)
+    np.testing.assert_array_equal(
+        decodes, [[[3, 2, 2, 2, 2], [2, 2, 2, 2, 2]], [[2, 3, 3, 3, 3], [3, 3, 3, 3, 3]]]
+    )
+    assert np.all(np.diff(scores) >= 0)
+
+
+def test_beams_behind_a_prompt_in_the_cache_are_those_behind_a_forced_one():
+    logits = jnp.array(
+        [[-1e7, -1e10, -0.1, -0.9, -1e4, -1e4, -1e4, -1e4], [-1e7, -1e10, -0.9, -0.1, -1e4, -1e4, -1e4, -1e4]]
+    )
+
+    def next_logits(state):
+        return jnp.repeat(logits, 2, axis=0), state.cache
+
+    inputs = jnp.array([[0, 7, 0, 0, 0], [0, 4, 5, 0, 0]], jnp.int32)
+    search = functools.partial(decoding.beam_search, inputs, {}, next_logits, 1, num_decodes=2, alpha=0.0)
+    forced, forced_scores = search()
+    behind, _ = search(initial_index=jnp.array([1, 2]))
+    np.testing.assert_array_equal(
+        forced, [[[7, 3, 2, 2, 2], [7, 2, 2, 2, 2]], [[4, 5, 2, 3, 3], [4, 5, 3, 3, 3]]]
+    )
+    np.testing.assert_array_equal(behind[:, :, :3], forced[:, :, :3])
+    assert np.all(np.diff(forced_scores) >= 0)

@@ -145,3 +145,14 @@ def test_errors_name_the_value_and_what_to_use():
     # TypeError where jaxtyping checks the annotation first.
     with pytest.raises((ValueError, TypeError), match=r"\(2, 4, 11\) do not fit targets|targets"):
         losses.compute_weighted_cross_entropy(jnp.asarray(LOGITS), TARGETS[:, :3])
+
+
+def test_padding_with_a_weight_belongs_to_no_sequence():
+    batch = {
+        "decoder_target_tokens": jnp.array([[5, 6, 0]]),
+        "decoder_loss_weights": jnp.array([[1.0, 3.0, 5.0]]),
+        "decoder_segment_ids": jnp.array([[1, 1, 0]]),
+    }
+    factor, weights = losses.get_loss_normalizing_factor_and_weights("AVERAGE_PER_SEQUENCE", batch)
+    np.testing.assert_allclose(weights, [[0.25, 0.75, 0.0]])
+    assert float(factor) == 1.0

@@ -1,10 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
-from stepdistill_jax.engine import optimizers
+from stepdistill_jax.engine import adafactor, optimizers
 
 # Not strict about ranks: Optax broadcasts its biases freely.
 PARAMS = {"decoder": {"kernel": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)}, "scale": jnp.ones(3)}
@@ -101,3 +104,62 @@ def test_errors_say_the_mend():
     saved = _run(optimizers.sgd(0.1), [None]).state_dict()
     with pytest.raises(ValueError, match="was written by another optimizer"):
         optimizers.adamw().create(PARAMS).restore_state(saved)
+
+
+def kernels_and_biases(kernel_optimizer, bias_optimizer):
+    def picks(name):
+        return traverse_util.ModelParamTraversal(lambda path, _: path.endswith(name))
+
+    return optimizers.MultiOptimizer([(picks("kernel"), kernel_optimizer), (picks("bias"), bias_optimizer)])
+
+
+PARAMS_OF_TWO_KINDS = {
+    "dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones((3,))},
+    "norm": {"scale": jnp.ones((2,))},
+}
+
+
+def test_a_multi_optimizer_gives_each_parameter_the_step_of_its_own_optimizer():
+    optimizer = kernels_and_biases(optimizers.sgd(learning_rate=0.1), optimizers.sgd(learning_rate=0.5))
+    state = optimizer.init_state(PARAMS_OF_TWO_KINDS)
+    grads = jax.tree.map(jnp.ones_like, PARAMS_OF_TWO_KINDS)
+    params, state = optimizer.apply_gradient(optimizer.hyper_params, PARAMS_OF_TWO_KINDS, state, grads)
+    assert int(state.step) == 1
+    np.testing.assert_allclose(params["dense"]["kernel"], 0.9)
+    np.testing.assert_allclose(params["dense"]["bias"], 0.5)
+    np.testing.assert_array_equal(params["norm"]["scale"], 1.0)  # nobody's
+
+
+def test_a_multi_optimizer_keeps_the_states_of_adafactor_and_optax_apart_over_steps():
+    factored, plain = adafactor.Adafactor(learning_rate=0.1), optimizers.adamw(learning_rate=0.01)
+    both = kernels_and_biases(factored, plain)
+    kernels = {"dense": {"kernel": PARAMS_OF_TWO_KINDS["dense"]["kernel"]}}
+    biases = {"dense": {"bias": PARAMS_OF_TWO_KINDS["dense"]["bias"]}}
+    runs = [(both, PARAMS_OF_TWO_KINDS), (factored, kernels), (plain, biases)]
+    results = []
+    for optimizer, params in runs:
+        state = optimizer.init_state(params)
+        for step in range(3):
+            grads = jax.tree.map(lambda leaf, step=step: leaf * (step + 1.0), params)
+            hyper_params = optimizer.update_hyper_params(learning_rate=0.1)
+            apply = jax.jit(functools.partial(optimizer.apply_gradient, hyper_params))
+            params, state = apply(params, state, grads)
+        results.append((params, state))
+    together = results[0][0]["dense"]
+    np.testing.assert_allclose(together["kernel"], results[1][0]["dense"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(together["bias"], results[2][0]["dense"]["bias"], rtol=1e-6)
+    assert set(results[0][1].param_states) == {"dense", "optimizer_1"}  # Adafactor's as T5X has it
+    axes = both.state_logical_axes(
+        results[0][1],
+        {"dense": {"kernel": ("embed", "mlp"), "bias": ("mlp",)}, "norm": {"scale": ("embed",)}},
+    )
+    assert ("mlp",) in jax.tree.leaves(
+        axes.param_states, is_leaf=lambda leaf: isinstance(leaf, tuple) and leaf == ("mlp",)
+    )
+
+
+def test_a_parameter_of_two_optimizers_is_refused_by_name():
+    every = traverse_util.ModelParamTraversal(lambda path, _: True)
+    optimizer = optimizers.MultiOptimizer([(every, optimizers.sgd(0.1)), (every, optimizers.sgd(0.2))])
+    with pytest.raises(ValueError, match=r"same leaves: dense/bias, dense/kernel, norm/scale"):
+        optimizer.init_state(PARAMS_OF_TWO_KINDS)
