@@ -121,8 +121,6 @@ def test_a_user_s_binding_of_a_model_file_wins(tmp_path):
 @pytest.mark.parametrize("model_first", [True, False])
 def test_a_run_file_is_read_with_its_required_macros(name, model_first, tmp_path):
     include = f"t5x/configs/runs/{name}"
-    if name == "precompile.gin" and not (ROOT.parents[1] / "t5x" / "precompile.py").exists():
-        pytest.skip("no precompile yet")
     files = ["include 't5x/examples/t5/t5_1_1/tiny.gin'", f"include '{include}'"]
     read(
         *(files if model_first else files[::-1]),

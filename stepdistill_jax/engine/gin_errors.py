@@ -123,7 +123,7 @@ def _no_name(owner: str, name: str, selector: str) -> str:
 def _public_names(owner: str) -> list[str]:
     """Names of a module, or of a class given as 'module.Class'."""
     if owner.endswith("__main__"):
-        return ["train", "evaluate", "infer", "create_task_from_tfexample_file"]
+        return ["train", "evaluate", "infer", "precompile", "create_task_from_tfexample_file"]
     module, _, attribute = owner.rpartition(".")
     try:
         value = importlib.import_module(owner)

@@ -204,8 +204,14 @@ def main(script: str, argv: Sequence[str] | None = None) -> None:
             help="hardware that need not be there: v4:2x2x4 (a TPU slice in chips), a100x16, a100-40x16, h100x8, cpu:16; "
             "default the devices here",
         )
+    if script == "infer":
+        parser.add_argument(
+            "--shard_id", type=int, metavar="N", help="this job's part, in place of infer.shard_id"
+        )
     try:
         args = parser.parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
+        if getattr(args, "shard_id", None) is not None:
+            args.gin_bindings.append(f"infer.shard_id = {args.shard_id}")
         run_script(script, args)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from stepdistill_jax.engine import checkpoints as checkpoints_lib
 from stepdistill_jax.engine import preemption, run_folder
 from stepdistill_jax.engine.metrics import metric_values
+from stepdistill_jax.engine.notices import say_once
 from stepdistill_jax.engine.progress import Progress
 from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.train_stream import StreamBatches, TokenCounts, padding_fractions
@@ -42,11 +43,12 @@ class RunRecorder:
         eval_period: int,
         stats_period: int | None,
         log_examples: bool = False,
+        skips_non_finite: bool = False,
     ) -> None:
         if model_dir.exists() and not model_dir.is_dir():
             raise ValueError(f"model_dir='{model_dir}' is a file; name a folder.")
         self.model_dir = model_dir
-        self._save_cfg = save_cfg
+        self._save_cfg, self._skips_non_finite = save_cfg, skips_non_finite
         self._eval_period = eval_period
         self.stats_period = stats_period or min(100, eval_period or 100)
         self._checkpoints = checkpoints_lib.RunCheckpoints(model_dir, save_cfg) if save_cfg else None
@@ -151,10 +153,11 @@ class RunRecorder:
         values["learning_rate"] = float(pending.learning_rate)
         for name, value in values.items():
             if value is not None and not math.isfinite(value):
-                raise FloatingPointError(
-                    f"{name}={value} at step {pending.step} in {self.model_dir}; lower the learning rate, or look at "
-                    "the batch."
-                )
+                message = f"{name}={value} at step {pending.step} in {self.model_dir}"
+                if not self._skips_non_finite:
+                    raise FloatingPointError(f"{message}; lower the learning rate, or look at the batch.")
+                say_once(f"{message}: the optimizer leaves such updates out (skip_nan_updates).")
+                values[name] = None
         self._monitored = {f"train/{name}": value for name, value in values.items()}
         if not self._writes:
             return

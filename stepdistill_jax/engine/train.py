@@ -118,6 +118,7 @@ def train(
         eval_period=eval_period,
         stats_period=stats_period,
         log_examples=log_examples,
+        skips_non_finite=bool(getattr(model.optimizer_def.hyper_params, "skip_nan_updates", False)),
     )
     restore = checkpoint_cfg.restore if run.resumes_at is None else None
     begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None

@@ -242,6 +242,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(train, tmp_path, data_d
     assert "nan" not in (tmp_path / "diverged" / "metrics.jsonl").read_text(encoding="utf-8").lower()
 
 
+@pytest.mark.slow
+def test_an_optimizer_that_leaves_nan_updates_out_goes_on(train, tmp_path):
+    step, _ = train(
+        tmp_path / "skipping",
+        "BASE_LEARNING_RATE = 1e30",
+        "adafactor.Adafactor.skip_nan_updates = True",
+        "TRAIN_STEPS = 6",
+        "train.infer_eval_dataset_cfg = None",
+        "train.train_eval_dataset_cfg = None",
+    )
+    assert step == 6
+    assert "nan" not in (tmp_path / "skipping" / "metrics.jsonl").read_text(encoding="utf-8").lower()
+
+
 def test_an_unknown_dataset_names_the_nearest():
     datasets.load_tasks()
     with pytest.raises(ValueError, match=r"^No dataset 'svanp'; nearest 'svamp'"):
