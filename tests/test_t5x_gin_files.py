@@ -154,7 +154,7 @@ def test_umt5_s_files_are_read_together(run, tmp_path):
 
 
 def t5x_examples():
-    """The example runs of a T5X clone, where $T5X_SOURCE names one."""
+    """The example runs of a T5X clone, where $T5X_SOURCE names one (more trees may follow, after colons)."""
     source = os.environ.get("T5X_SOURCE")
     if not source:
         return [
@@ -162,7 +162,7 @@ def t5x_examples():
                 None, marks=pytest.mark.skip(reason="set T5X_SOURCE to a clone of T5X to read its examples")
             )
         ]
-    examples = Path(source) / "t5x" / "examples"
+    examples = Path(source.split(os.pathsep)[0]) / "t5x" / "examples"
     return sorted(
         str(path)
         for path in [*examples.glob("t5/*/examples/*.gin"), *examples.glob("scalable_t5/*/examples/*.gin")]
