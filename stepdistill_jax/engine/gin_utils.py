@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _MACRO = re.compile(r"^([A-Za-z_]\w*)\s*=", re.MULTILINE)
+_AMBIGUOUS = re.compile(r"Ambiguous selector '(?P<selector>[^']+)', matches \[(?P<names>[^\]]*)\]")
 _MACRO_USE = re.compile(r"%([A-Za-z_]\w*)")
 _PARSE_ERRORS = (ValueError, RuntimeError, SyntaxError, ImportError, AttributeError, NameError)
 
@@ -70,7 +71,7 @@ def parse_gin_flags(
                 gin.parse_config(f"{macro} = None")
         for binding in gin_bindings:
             place = f" In the binding '{binding}'."
-            gin.parse_config(binding)
+            _parse_binding(binding)
         place = ""
         _check_macros(gin_bindings, of_files)
         gin.parse_config_files_and_bindings([], [])
@@ -81,6 +82,26 @@ def parse_gin_flags(
         raise ValueError(gin_errors.explain(error) + place) from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _parse_binding(binding: str) -> None:
+    """Reads one binding; of several classes of its name, all registered in this process, it means the one that is configured.
+
+    An earlier configuration may have been of t5x.examples.scalable_t5's network.T5Config, this one of t5x.examples.t5's.
+    """
+    try:
+        gin.parse_config(binding)
+    except KeyError as error:
+        match = _AMBIGUOUS.search(str(error))
+        if match is None:
+            raise
+        names = re.findall(r"'([^']+)'", match["names"])
+        configured = [name for name in names if gin.get_bindings(name, resolve_references=False)]
+        if len(configured) != 1:
+            raise ValueError(
+                f"'{match['selector']}' may be any of {', '.join(names)}; give the whole name."
+            ) from error
+        gin.parse_config(binding.replace(match["selector"], configured[0], 1))
 
 
 def _check_macros(gin_bindings: Sequence[str], of_files: set[str]) -> None:

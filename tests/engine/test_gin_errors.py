@@ -93,3 +93,21 @@ def test_gin_files_may_call_t5x_s_functions(tmp_path):
         for name in ("SUM", "PART", "IS")
     ]
     assert values == [3, "b", False]
+
+
+def test_a_binding_means_the_network_that_is_configured_whatever_was_before(tmp_path):
+    import gin
+
+    file = tmp_path / "run.gin"
+    for network in ("scalable_t5", "t5"):
+        file.write_text(
+            HEAD + f"from t5x.examples.{network} import network\nnetwork.T5Config.vocab_size = 8\n"
+        )
+        launch.read_config([str(file)], ["network.T5Config.emb_dim = 16"])
+        bound = gin.get_bindings(f"t5x.examples.{network}.network.T5Config")
+        assert bound == {"vocab_size": 8, "emb_dim": 16}
+    file.write_text(HEAD)
+    with pytest.raises(
+        ValueError, match=r"'network.T5Config' may be any of t5x.examples.*; give the whole name"
+    ):
+        launch.read_config([str(file)], ["network.T5Config.emb_dim = 16"])
