@@ -57,7 +57,7 @@ class InferenceEvaluator:
         self._cfg, self._model, self._partitioner, self._log_dir = cfg, model, partitioner, log_dir
         self._evaluator = inference_evaluator_cls(
             mixture_or_task_name=cfg.mixture_or_task_name,
-            feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
+            feature_converter=_converter_of_a_task(model.FEATURE_CONVERTER_CLS),
             eval_split=cfg.split,
             use_cached=cfg.use_cached,
             seed=cfg.seed,
@@ -129,6 +129,17 @@ class InferenceEvaluator:
 
     def close(self) -> None:
         self._evaluator.close()
+
+
+def _converter_of_a_task(converter_cls: type[seqio.FeatureConverter]) -> seqio.FeatureConverter:
+    """The model's converter, which leaves out what a task has beside its features, where SeqIO's refuses it."""
+
+    class Converter(converter_cls):
+        def __call__(self, ds, task_feature_lengths):
+            known = {name: n for name, n in task_feature_lengths.items() if name in self.TASK_FEATURES}
+            return super().__call__(ds, known)
+
+    return Converter(pack=False)
 
 
 def _is_correct(task: seqio.Task, target: Any, prediction: Any) -> bool | None:

@@ -110,16 +110,28 @@ def test_evaluation_and_inference_of_the_fine_tuned_checkpoint(folder):
     assert all(line["inputs"]["inputs_pretokenized"].startswith("[label] ") for line in lines)
 
 
+STOPPED = """
+from __gin__ import dynamic_registration
+
+import __main__ as train_script
+from t5x import trainer
+
+include 'gin/dsbs_t5_tiny.gin'
+
+train_script.train:
+  actions = {'TRAIN': [@trainer.EarlyStoppingAction()]}
+  stats_period = 1
+trainer.EarlyStoppingAction:
+  metric = ('train', 'loss')
+  mode = 'max'  # a loss that falls is no improvement
+  patience = 3
+  atol = 100.0
+"""
+
+
 def test_an_action_stops_a_run_and_the_step_is_saved(train, tmp_path):
-    train(
-        tmp_path / "run",
-        "train.actions = {'TRAIN': [@trainer.EarlyStoppingAction()]}",
-        "trainer.EarlyStoppingAction.metric = ('train', 'loss')",
-        "trainer.EarlyStoppingAction.mode = 'max'",  # a loss that falls is no improvement
-        "trainer.EarlyStoppingAction.patience = 3",
-        "trainer.EarlyStoppingAction.atol = 100.0",
-        "train.stats_period = 1",
-    )
+    (tmp_path / "stopped.gin").write_text(STOPPED)
+    train(tmp_path / "run", gin_file=tmp_path / "stopped.gin")
     steps = [row["step"] for row in read_lines(tmp_path / "run" / "metrics.jsonl") if row["split"] == "train"]
     assert steps == [1, 2, 3]
     assert (tmp_path / "run" / "checkpoint_3").is_dir()
