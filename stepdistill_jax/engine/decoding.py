@@ -231,7 +231,9 @@ def temperature_sample(
         ended = state.ended[:, 0]
         counts = (forced == 0) & ~ended
         token = jnp.where(ended, 0, jnp.where(forced == 0, token, forced))
-        ended = ended | ((forced == 0) & (token == eos_id)) | (index >= row_length - 1)
+        # An EOS of the prompt goes on; one that a callback has put in its way ends the row, as one that was sampled.
+        is_prompt = sequences[row_numbers, index + 1] != 0
+        ended = ended | (~is_prompt & (token == eos_id)) | (index >= row_length - 1)
         return SamplingLoopState(
             step=state.step + 1,
             cur_index=index + 1,
