@@ -193,3 +193,20 @@ def test_an_example_of_t5x_is_read_unchanged(path, monkeypatch):
         else:
             return
     pytest.fail(f"{path} still asks for a macro, with {bindings}")
+
+
+def test_the_rows_of_an_embedding_may_be_worked_out_in_gin(tmp_path):
+    gin = read(
+        "import seqio",
+        "from t5x import utils",
+        "from t5x.examples.t5 import network",
+        "include 't5x/examples/t5/byt5/small.gin'",
+        "DROPOUT_RATE = 0.0",
+        "network.T5Config.vocab_size = @utils.round_vocab_size_to_multiple()",
+        "utils.round_vocab_size_to_multiple:",
+        "  vocabulary = %VOCABULARY",
+        "  divisor = 256",
+        folder=tmp_path,
+    )
+    # 256 bytes, 3 special ids and 100 sentinels.
+    assert gin.get_bindings("EncoderDecoderModel")["module"].config.vocab_size == 512

@@ -14,6 +14,7 @@ from stepdistill_jax.engine.dataset_config import (
 from stepdistill_jax.engine.inference import get_infer_fn
 from stepdistill_jax.engine.initialize import TrainStateInitializer
 from stepdistill_jax.engine.schedules import create_learning_rate_scheduler
+from stepdistill_jax.engine.task_vocabularies import get_vocabulary, round_vocab_size_to_multiple
 
 __all__ = [
     "CheckpointConfig",
@@ -25,5 +26,7 @@ __all__ = [
     "get_dataset",
     "get_infer_fn",
     "get_training_eval_datasets",
+    "get_vocabulary",
+    "round_vocab_size_to_multiple",
     "verify_matching_vocabs",
 ]
