@@ -111,10 +111,6 @@ class RunCheckpoints:
         if self._saving is not None and not self._manager.is_saving_in_progress():
             self._wait()
 
-    def is_saved(self, step: int) -> bool:
-        """Whether the step has been saved, or is on its way."""
-        return step == self._saving or step in saved_checkpoint.checkpoint_steps(self._folder)
-
     def latest_step(self) -> int | None:
         """The newest checkpoint that was written whole, or None."""
         return max(saved_checkpoint.checkpoint_steps(self._folder), default=None)

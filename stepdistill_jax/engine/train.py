@@ -149,6 +149,10 @@ def train(
     training = Training(run, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period)
 
     state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng)
+    evaluate_first = run_eval_before_training and run.resumes_at is None
+    if begin_with is not None:
+        end = int(state.step) + relative_steps if relative_steps is not None else total_steps
+        _check_steps_are_left(begin_with, int(state.step), end, evaluates=evaluate_first)
     facts = {
         "seed": seed,
         "num_parameters": num_parameters(initializer.global_train_state_shape),
@@ -156,9 +160,6 @@ def train(
     }
     first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
     last_step = first_step + relative_steps if relative_steps is not None else total_steps
-    evaluate_first = run_eval_before_training and run.resumes_at is None
-    if begin_with is not None:
-        _check_steps_are_left(begin_with, int(state.step), last_step, evaluates=evaluate_first)
 
     preempted = False
     try:

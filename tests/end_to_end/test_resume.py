@@ -147,3 +147,4 @@ def test_a_run_that_begins_with_a_checkpoint_takes_its_own_steps_on_top(finished
             "train.relative_steps = None",
             gin_file=gin_file,
         )
+    assert not (tmp_path / "nothing_to_do").exists()
