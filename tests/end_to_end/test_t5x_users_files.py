@@ -91,6 +91,7 @@ def folder(tmp_path_factory, data_dir, compiled_once):
     return folder
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_from_the_pretrained_step(folder):
     pretrained = read_lines(folder / "pretrained" / "metrics.jsonl")
     finetuned = read_lines(folder / "finetuned" / "metrics.jsonl")
@@ -101,6 +102,7 @@ def test_fine_tuning_goes_on_from_the_pretrained_step(folder):
     assert (folder / "finetuned" / "checkpoint_2").is_dir()
 
 
+@pytest.mark.slow
 def test_evaluation_and_inference_of_the_fine_tuned_checkpoint(folder):
     (row,) = read_lines(folder / "evaluated" / "metrics.jsonl")
     assert (row["step"], row["split"], row["task"]) == (2, "test", "wordproblems_label")
