@@ -122,7 +122,9 @@ def test_an_initial_checkpoint_that_is_not_there_is_named(error_of, tmp_path):
         "utils.RestoreCheckpointConfig.mode = 'specific'\n",
         encoding="utf-8",
     )
-    assert error_of(gin_file=tmp_path / "start.gin").startswith(f"No checkpoint at {tmp_path}/none")
+    assert error_of(gin_file=tmp_path / "start.gin").startswith(
+        f"{tmp_path}/none is not a checkpoint: there is no such folder"
+    )
 
 
 def test_a_file_as_model_dir_is_named(error_of, tmp_path):
@@ -166,7 +168,10 @@ def test_a_runs_own_folder_is_never_written_over(finished_run, data_dir, no_comp
 def test_a_checkpoint_that_is_not_there_names_those_that_are(
     finished_run, data_dir, no_compilation, tmp_path
 ):
-    with pytest.raises(FileNotFoundError, match=r"^No checkpoint at .*checkpoint_7; .* has checkpoint_16, "):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"checkpoint_7 is not a checkpoint: there is no such folder; .* has checkpoint_16, ",
+    ):
         call_on(
             finished_run,
             "infer",
