@@ -59,7 +59,8 @@ def standard_logical_axis_rules(
 
     Args:
       activation_partitioning_dims: 1 keeps activations whole along 'embed'; 2 splits them over 'model' as well.
-      parameter_partitioning_dims: 1 splits parameters over 'model' only; 2 over 'data' as well, which is FSDP (ZeRO-3).
+      parameter_partitioning_dims: 1 splits parameters over 'model' only; 2 over 'data' as well, which is FSDP (ZeRO-3). On a
+        mesh with 'replica' every replica has a copy: only gradients then cross the network between slices or hosts.
       additional_rules: appended, so they serve axes that the table does not name.
 
     Raises:
