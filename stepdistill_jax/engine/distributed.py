@@ -126,9 +126,10 @@ def _initialize(processes: Processes, timeout_seconds: int) -> None:
             cluster_detection_method="deactivate" if processes.coordinator_address else None,
             initialization_timeout=timeout_seconds,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(
-            f"jax.distributed cannot be set up from {processes.source}: {str(error).splitlines()[0]} Give {_FLAGS}."
+            f"jax.distributed cannot be set up from {processes.source}: {str(error).splitlines()[0]} Give {_FLAGS}, or "
+            "--process_count=1 to run alone."
         ) from error
     if jax.process_index() == 0:
         print(
@@ -244,7 +245,7 @@ def _of_tpu(environ: Mapping[str, str]) -> Processes | None:
     slices = int(environ.get("MEGASCALE_NUM_SLICES") or 1)
     if "," in hosts or (hosts and slices > 1):
         return Processes(None, None, None, source="the TPU slice's environment")
-    on_a_tpu_vm = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/*"))
+    on_a_tpu_vm = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
     if hosts or not on_a_tpu_vm or environ.get("TPU_SKIP_MDS_QUERY"):
         return None
     return Processes(None, None, None, source="the TPU VM's metadata server")
