@@ -31,7 +31,8 @@ _MEND = (
     "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS), raise NUM_MICROBATCHES, keep "
     "less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
 )
-_HBM = re.compile(r"Used (?P<used>[\d.]+)(?P<unit>[KMG]) of (?P<there>[\d.]+)(?P<there_unit>[KMG])")
+# How libtpu says that a program is too large: "Used 215.17G of 31.25G hbm."
+_HBM = re.compile(r"Used (?P<used>[\d.]+)(?P<unit>[KMG]) of [\d.]+[KMG]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _compile(lowered: Any, topology: Topology | None) -> Any:
         used = _HBM.search(str(error))
         if "RESOURCE_EXHAUSTED" not in str(error) or topology is None:
             raise
-        needs = f"{used['used']} {used['unit']}iB of {used['there']}" if used else "more memory"
+        needs = f"{used['used']} {used['unit']}iB" if used else "more memory"
         raise ValueError(_does_not_fit(topology, needs)) from error
 
 

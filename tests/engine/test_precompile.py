@@ -127,6 +127,23 @@ def test_a_step_that_does_not_fit_says_what_to_do(report):
     assert "MFU" in str(on_small)
 
 
+def test_a_step_that_the_compiler_refuses_for_its_size_is_one_line():
+    class Lowered:
+        def compile(self):
+            # As libtpu 0.0.42 says it.
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 215.17G of "
+                "31.25G hbm. Exceeded hbm capacity by 183.92G.\nTotal hbm usage >= 215.92G"
+            )
+
+    with pytest.raises(
+        ValueError, match=r"does not fit on v4:2x2x4: it needs 215.17 GiB on each TPU v4"
+    ) as error:
+        precompile._compile(Lowered(), topologies.parse_topology("v4:2x2x4"))
+    assert "parameter_partitioning_dims = 2" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_batch_that_does_not_split_is_one_line_before_anything_is_compiled():
     bound = read_tiny("BATCH_SIZE = 6")
     with pytest.raises(ValueError, match=r"batch_size=6 does not split over 8 devices"):
