@@ -60,7 +60,7 @@ def test_the_shapes_are_those_of_the_training_stream(pack):
         seed=0,
         pack=pack,
     )
-    batch, _ = next(stream.batches(step=0, first_draw=0))
+    batch = next(stream.batches(step=0, first_draw=0))[0]
     shapes, types = precompile.batch_shapes(bound["model"], cfg)
     assert {name: rows.shape for name, rows in batch.items()} == shapes
     assert {name: rows.dtype for name, rows in batch.items()} == types
