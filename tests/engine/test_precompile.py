@@ -60,10 +60,10 @@ def test_the_shapes_are_those_of_the_training_stream(pack):
         seed=0,
         pack=pack,
     )
-    batch = next(stream.batches(step=0, first_draw=0))[0]
+    batch = stream.batch_spec()
     shapes, types = precompile.batch_shapes(bound["model"], cfg)
-    assert {name: rows.shape for name, rows in batch.items()} == shapes
-    assert {name: rows.dtype for name, rows in batch.items()} == types
+    assert {name: tuple(rows.shape) for name, rows in batch.items()} == shapes
+    assert {name: np.dtype(rows.dtype.as_numpy_dtype) for name, rows in batch.items()} == types
 
 
 @pytest.fixture(scope="module")
