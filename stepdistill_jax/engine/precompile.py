@@ -31,7 +31,7 @@ _MEND = (
     "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS), raise NUM_MICROBATCHES, keep "
     "less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
 )
-# How libtpu says that a program is too large: "Used 215.17G of 31.25G hbm."
+# How libtpu says, in some versions, that a program is too large: "Used 215.17G of 31.25G hbm."
 _HBM = re.compile(r"Used (?P<used>[\d.]+)(?P<unit>[KMG]) of [\d.]+[KMG]")
 
 

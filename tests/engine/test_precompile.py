@@ -130,7 +130,7 @@ def test_a_step_that_does_not_fit_says_what_to_do(report):
 def test_a_step_that_the_compiler_refuses_for_its_size_is_one_line():
     class Lowered:
         def compile(self):
-            # As libtpu 0.0.42 says it.
+            # As users report it of TPUs; where the words differ, the figure is left out.
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 215.17G of "
                 "31.25G hbm. Exceeded hbm capacity by 183.92G.\nTotal hbm usage >= 215.92G"
