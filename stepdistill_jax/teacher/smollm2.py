@@ -122,6 +122,7 @@ class Server:
             stdin=subprocess.PIPE,  # the child ends when this pipe does: it can't outlive this process
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the job, which lets what is under way be answered first
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         line = _first_line(self._process, START_SECONDS)

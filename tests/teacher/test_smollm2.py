@@ -162,6 +162,34 @@ def test_serve_answers_by_url_until_it_is_ended(tmp_path):
         urllib.request.urlopen(f"{url}/models", timeout=5)
 
 
+@needs_wheels
+def test_second_server_by_url_gives_the_same_records(plums):
+    from stepdistill_jax.datasets import record_io
+    from stepdistill_jax.teacher import JobSettings, PromptSettings, teach
+
+    settings = {
+        "data_dir": plums.data_dir,
+        "prompting": PromptSettings(max_tokens=6),
+        "job_settings": JobSettings(concurrency=2, rows={"train": 3}),
+    }
+    teach("plums", teacher="smollm2", **settings)
+    with smollm2.running(smollm2.ServerOptions()) as server:
+        by_url = ModelSettings(base_url=server.url, api="completions")
+        teach(
+            "plums",
+            teacher=f"openai:{smollm2.MODEL}",
+            teacher_name="by-url",
+            model_settings=by_url,
+            **settings,
+        )
+    own, other = (
+        [row["raw_output"] for row in record_io.read_records(plums.rationales / name, "train")]
+        for name in (smollm2.NAME, "by-url")
+    )
+    assert own == other
+    assert all(own)
+
+
 def test_command_serves_no_other_model(capsys):
     from stepdistill_jax import cli
 
