@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="stepdistill",
         description="Distilling step-by-step: small T5 students of large language models.",
         epilog="Settings by environment: STEPDISTILL_DATA_DIR (prepared data, default ./data), STEPDISTILL_TEACHER, "
-        "STEPDISTILL_VOCABULARY, STEPDISTILL_PREFIXES (paper or code), STEPDISTILL_TASKS (modules with datasets of your "
+        "STEPDISTILL_VOCABULARY, STEPDISTILL_PREFIXES (paper or code), STEPDISTILL_CACHE_DIR (token ids, default "
+        "./data/token_cache; no keeps none), STEPDISTILL_TASKS (modules with datasets of your "
         "own), STEPDISTILL_DEBUG=1 (whole tracebacks).",
     )
     parser.add_argument("--version", action="version", version=f"stepdistill {__version__}")

@@ -90,8 +90,9 @@ class InferenceEvaluator:
             step=step,
             predict_fn=lambda dataset: self._infer_fn(dataset, train_state),
         )
-        for task in self.eval_tasks:
-            self._write_predictions(task, outputs[task.name], step)
+        if jax.process_index() == 0:
+            for task in self.eval_tasks:
+                self._write_predictions(task, outputs[task.name], step)
         return [
             {
                 "step": step,
@@ -122,8 +123,6 @@ class InferenceEvaluator:
                     "correct": _is_correct(task, target, prediction),
                 }
             )
-        if jax.process_index() != 0:
-            return
         path = self._log_dir / "predictions" / f"{task.name}-{self._cfg.split}-{step}.jsonl"
         write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 

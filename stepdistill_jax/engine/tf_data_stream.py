@@ -49,6 +49,9 @@ class TfDataStream:
             name: tf.TensorSpec([self.batch_size, *row.shape], row.dtype) for name, row in self._spec.items()
         }
 
+    def contents(self) -> None:
+        """Not known without reading all."""
+
     def first_draw(self, step: int) -> int:
         """The position of a step: here the number of batches before it."""
         return step

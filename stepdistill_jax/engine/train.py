@@ -157,6 +157,7 @@ def train(
         "seed": seed,
         "num_parameters": num_parameters(initializer.global_train_state_shape),
         **_stream_settings(train_dataset_cfg),
+        "data": stream.contents(),
     }
     first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
     last_step = first_step + relative_steps if relative_steps is not None else total_steps

@@ -92,6 +92,14 @@ class TrainStream:
         spec = self._converter(rows, self._lengths).element_spec
         return {name: tf.TensorSpec([self.batch_size, *row.shape], row.dtype) for name, row in spec.items()}
 
+    def contents(self) -> dict[str, dict[str, int]]:
+        """Examples and tokens of each task: with other data a position would mean other examples."""
+        return {
+            task.name: {"examples": task.num_examples}
+            | {feature: int(task.offsets[feature][-1]) for feature in self._lengths}
+            for task in self._tasks
+        }
+
     def first_draw(self, step: int) -> int:
         """The draw that the batch of a step begins with; `step` counts the batches before it."""
         return self._planner.first_draw(step)

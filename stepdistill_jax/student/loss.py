@@ -1,7 +1,9 @@
 """The step-by-step loss, Eq. 3 of Hsieh et al. 2023 (arXiv:2305.02301): L = L_label + λ · L_rationale."""
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int
 
 from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID
@@ -55,3 +57,24 @@ def token_loss_weights(
     return label / jnp.maximum(jnp.sum(label), 1.0) + rationale_weight * rationale / jnp.maximum(
         jnp.sum(rationale), 1.0
     )
+
+
+@flax.struct.dataclass
+class StepByStepLoss(clu_metrics.Metric):
+    """Eq. 3 over everything merged: each term the mean over all of its task's tokens, not a mean of batches' means.
+
+    Attributes:
+      totals: float32 [2], cross-entropies summed over label and rationale tokens.
+      counts: float32 [2], these tokens.
+      weights: float32 [2], 1 and λ.
+    """
+
+    totals: jax.Array
+    counts: jax.Array
+    weights: jax.Array
+
+    def merge(self, other: "StepByStepLoss") -> "StepByStepLoss":
+        return self.replace(totals=self.totals + other.totals, counts=self.counts + other.counts)
+
+    def compute(self) -> jax.Array:
+        return jnp.sum(self.weights * self.totals / jnp.maximum(self.counts, 1.0))

@@ -11,7 +11,7 @@ from t5x import models
 
 from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID
 from stepdistill_jax.student.features import StepByStepFeatureConverter
-from stepdistill_jax.student.loss import task_mask, token_cross_entropy, token_loss_weights
+from stepdistill_jax.student.loss import StepByStepLoss, task_mask, token_cross_entropy, token_loss_weights
 
 Batch = Mapping[str, jax.Array]
 
@@ -70,10 +70,21 @@ class StepByStepModel(models.EncoderDecoderModel):
           (loss, metrics): a float32 scalar; `label_loss` and `rationale_loss` are means over the task's tokens without
           z-loss, `label_accuracy` and `rationale_accuracy` the share of tokens predicted right under teacher forcing.
         """
-        batch = batch if "loss_weights" in batch else self.with_loss_weights(batch)
-        loss, nll, correct = self._loss_and_tokens(params, batch, dropout_rng)
+        loss, metrics, _ = self._loss_and_metrics(params, batch, dropout_rng)
+        return loss, metrics
 
+    def eval_fn(self, params: Any, batch: Batch) -> tuple[jax.Array, Mapping[str, clu_metrics.Metric]]:
+        """As `loss_fn` without dropout; the metric `loss` merges to Eq. 3 over all batches' tokens."""
+        loss, metrics, merged_loss = self._loss_and_metrics(params, batch, None)
+        return loss, {**metrics, "loss": merged_loss}
+
+    def _loss_and_metrics(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, dict[str, clu_metrics.Metric], StepByStepLoss]:
+        batch = batch if "loss_weights" in batch else self.with_loss_weights(batch)
+        loss, regularised, nll, correct = self._loss_and_tokens(params, batch, dropout_rng)
         metrics: dict[str, clu_metrics.Metric] = {"loss": metrics_lib.AveragePerStep(total=loss, steps=1)}
+        totals, counts = [], []
         for name, task_id in (("label", LABEL_TASK_ID), ("rationale", RATIONALE_TASK_ID)):
             mask = task_mask(batch["decoder_task_ids"], batch["decoder_loss_weights"], task_id)
             token_count = jnp.sum(mask)
@@ -82,20 +93,23 @@ class StepByStepModel(models.EncoderDecoderModel):
                 total=jnp.sum(correct * mask), count=token_count
             )
             metrics[f"{name}_tokens"] = metrics_lib.Sum(total=token_count)
-        return loss, metrics
+            totals.append(jnp.sum(regularised * mask))
+            counts.append(token_count)
+        weights = jnp.array([1.0, self._rationale_weight])
+        return loss, metrics, StepByStepLoss(jnp.stack(totals), jnp.stack(counts), weights)
 
     def _loss_and_tokens(
         self, params: Any, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(loss, cross-entropy of each target token without z-loss, 1.0 where it is predicted right)."""
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """(loss, cross-entropy of each target token with z-loss and without, 1.0 where it is predicted right)."""
         # Our engine makes the logits in blocks, so that they need no memory to speak of; T5X makes them all.
         in_blocks = getattr(self, "_makes_logits_in_blocks", None)
         if in_blocks is not None and in_blocks():
             loss, tokens = self._loss_in_blocks(params, batch, dropout_rng)
-            return loss, tokens.losses - tokens.z_losses, tokens.correct.astype(jnp.float32)
+            return loss, tokens.losses, tokens.losses - tokens.z_losses, tokens.correct.astype(jnp.float32)
         logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
         targets = batch["decoder_target_tokens"]
         nll = token_cross_entropy(logits, targets)  # [batch, length]
         regularised = token_cross_entropy(logits, targets, z_loss=self._z_loss) if self._z_loss else nll
         correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-        return jnp.sum(regularised * batch["loss_weights"]), nll, correct
+        return jnp.sum(regularised * batch["loss_weights"]), regularised, nll, correct

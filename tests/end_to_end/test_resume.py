@@ -125,6 +125,18 @@ def test_other_data_settings_are_refused_when_a_run_goes_on(finished_run, train,
         train(folder, "BATCH_SIZE = 16")
 
 
+def test_other_data_are_refused_when_a_run_goes_on(finished_run, train, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "goes_on")
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert facts["data"]["wordproblems_label"]["examples"] == 48
+    facts["data"]["wordproblems_label"]["examples"] = 47
+    (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"data=\{'wordproblems_label': \{'examples': 48,.*, but the run in .* has"
+    ):
+        train(folder)
+
+
 def test_a_run_that_begins_with_a_checkpoint_takes_its_own_steps_on_top(finished_run, train, tmp_path):
     gin_file = tmp_path / "continue.gin"
     gin_file.write_text(

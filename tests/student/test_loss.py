@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stepdistill_jax.student.loss import task_mask, token_cross_entropy, token_loss_weights
+from stepdistill_jax.student.loss import StepByStepLoss, task_mask, token_cross_entropy, token_loss_weights
 
 TASK_IDS = np.array([[1, 1, 2, 2, 2], [2, 1, 0, 0, 0]], np.int32)  # 3 label tokens, 4 rationale tokens
 LOSS_WEIGHTS = (TASK_IDS > 0).astype(np.int32)
@@ -63,3 +63,19 @@ def test_a_mask_holds_the_real_tokens_of_one_task():
     weights = LOSS_WEIGHTS.copy()
     weights[0, 1] = 0
     np.testing.assert_array_equal(task_mask(TASK_IDS, weights, 1), [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+
+
+def test_batches_merge_to_the_loss_of_all_their_tokens():
+    """Two batches with 2 and 6 label tokens, 1 and 3 rationale tokens: their mean of means would be another number."""
+    weights = jnp.array([1.0, 0.5])
+    first = StepByStepLoss(totals=jnp.array([4.0, 3.0]), counts=jnp.array([2.0, 1.0]), weights=weights)
+    second = StepByStepLoss(totals=jnp.array([6.0, 1.0]), counts=jnp.array([6.0, 3.0]), weights=weights)
+    assert float(first.merge(second).compute()) == pytest.approx(10 / 8 + 0.5 * 4 / 4)
+    assert float(first.compute() + second.compute()) / 2 == pytest.approx((2 + 1.5 + 1 + 0.5 / 3) / 2)
+
+
+def test_a_task_without_tokens_adds_nothing_to_the_merged_loss():
+    loss = StepByStepLoss(
+        totals=jnp.array([4.0, 0.0]), counts=jnp.array([2.0, 0.0]), weights=jnp.array([1.0, 1.0])
+    )
+    assert float(loss.compute()) == 2.0
