@@ -30,6 +30,7 @@ setup(
     entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},
     install_requires=[
         "absl-py>=2.1",
+        "aiohttp>=3.10",
         "clu>=0.0.12",
         "flax>=0.12",
         "gin-config>=0.5",
