@@ -95,6 +95,13 @@ class RecordsSource(seqio.FunctionDataSource):
         _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)  # kept token ids or not
         return f"{record_io.content_id(folder)} {[prefix(task_id) for task_id in (LABEL_TASK_ID, RATIONALE_TASK_ID)]}"
 
+    def facts(self, split: str) -> dict[str, str]:
+        """What a run records of its data: the folder below DATA, whose name is the teacher's where it holds rationales, and
+        the prefixes' style."""
+        folder = self._folder_of(split)
+        style, _ = choices.task_choices()
+        return {"records": folder.relative_to(registry.data_dir()).as_posix(), "prefixes": style}
+
 
 def _gold_examples(dataset: Dataset) -> RecordsSource:
     def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:

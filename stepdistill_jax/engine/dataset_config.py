@@ -88,6 +88,14 @@ def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     return provider
 
 
+def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
+    """Task -> what its source says of the records it reads, by a method `facts(split) -> dict`, if it has one."""
+    sources = {task.name: task.source for task in seqio.get_subtasks(get_mixture_or_task(cfg))}
+    return {
+        name: dict(source.facts(cfg.split)) for name, source in sources.items() if hasattr(source, "facts")
+    }
+
+
 def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerModel) -> None:
     """Checks that the model reads and writes the ids that the task makes.
 

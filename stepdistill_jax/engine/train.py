@@ -18,6 +18,7 @@ from stepdistill_jax.engine.dataset_config import (
     DatasetConfig,
     get_dataset,
     get_training_eval_datasets,
+    source_facts,
     verify_matching_vocabs,
 )
 from stepdistill_jax.engine.evaluation import RunEvaluation
@@ -215,6 +216,7 @@ def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
         "pack": cfg.pack,
         "length_buckets": cfg.length_buckets,
         "task_feature_lengths": dict(cfg.task_feature_lengths),
+        "sources": source_facts(cfg),
     }
 
 

@@ -7,6 +7,7 @@ from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io, seqio_tasks
+from stepdistill_jax.engine.dataset_config import DatasetConfig, source_facts
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 TASKS = {"riddles_label", "riddles_teacher_label", "riddles_rationale"}
@@ -149,6 +150,19 @@ def test_prefixes_follow_the_setting(riddles, monkeypatch):
     monkeypatch.setenv("STEPDISTILL_PREFIXES", "poem")
     with pytest.raises(ValueError, match="STEPDISTILL_PREFIXES='poem'; use 'paper' or 'code'"):
         read("riddles_label")
+
+
+def test_sources_say_whose_rationales_they_read_and_how_inputs_begin(riddles, data_folder, monkeypatch):
+    write_rationales(data_folder, "pythia")
+    monkeypatch.setenv("STEPDISTILL_TEACHER", "pythia")
+    monkeypatch.setenv("STEPDISTILL_PREFIXES", "code")
+    cfg = DatasetConfig(
+        "riddles_step_by_step", task_feature_lengths={}, split="train", batch_size=1, shuffle=False, seed=0
+    )
+    assert source_facts(cfg) == {
+        "riddles_label": {"records": "riddles/examples", "prefixes": "code"},
+        "riddles_rationale": {"records": "riddles/rationales/pythia", "prefixes": "code"},
+    }
 
 
 def test_accuracy_counts_matches_in_percent(riddles):

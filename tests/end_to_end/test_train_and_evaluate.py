@@ -53,6 +53,10 @@ def test_the_run_folder_says_what_was_run(finished_run):
     assert facts["num_parameters"] > 0
     assert {"jax", "flax", "orbax-checkpoint", "seqio"} <= set(facts["versions"])
     assert facts["devices"].startswith("8 x ")
+    assert facts["sources"] == {
+        "wordproblems_label": {"records": "wordproblems/examples", "prefixes": "paper"},
+        "wordproblems_rationale": {"records": "wordproblems/rationales/worked", "prefixes": "paper"},
+    }
 
 
 def test_the_runs_config_alone_gives_the_same_config(finished_run):
