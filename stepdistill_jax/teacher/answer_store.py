@@ -85,8 +85,7 @@ class AnswerStore:
         failures = [_failure_row(request, failure) for request, failure in batch.failures]
         with self._lock:
             connection = self._connection
-            connection.execute("begin immediate")
-            try:
+            with _transaction(connection):
                 connection.executemany("insert or ignore into answers values (?,?,?,?,?,?,?,?)", answers)
                 if answers:
                     connection.executemany(
@@ -97,10 +96,6 @@ class AnswerStore:
                     "insert into counters values (?,?) on conflict do update set value = value + excluded.value",
                     batch.counters.items(),
                 )
-                connection.execute("commit")
-            except BaseException:
-                connection.execute("rollback")
-                raise
 
     def sync(self) -> None:
         """Brings to the disk what was committed."""
@@ -173,18 +168,25 @@ class AnswerStore:
                 rows = cursor.fetchmany(_LOOKUP)
 
     def _insert(self, statement: str, rows: Sequence[tuple]) -> None:
-        with self._lock:
-            self._connection.execute("begin immediate")
-            try:
-                self._connection.executemany(statement, rows)
-                self._connection.execute("commit")
-            except BaseException:
-                self._connection.execute("rollback")
-                raise
+        with self._lock, _transaction(self._connection):
+            self._connection.executemany(statement, rows)
 
     def _all(self, query: str, values: Iterable[object] = ()) -> list[tuple]:
         with self._lock:
             return self._connection.execute(query, tuple(values)).fetchall()
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of what is written inside, or nothing."""
+    connection.execute("begin immediate")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has ended it already, and its error is the one to be seen
+            connection.execute("rollback")
+        raise
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -135,17 +135,21 @@ class LanguageModelJob:
         earlier = stack.enter_context(AnswerStore(main, read_only=True))
 
         def lookup(keys: list[str], *, failures: str) -> dict[str, Any]:
-            return earlier.replies(keys, failures=failures) | store.replies(keys, failures=failures)
+            found = store.replies(keys, failures=failures)
+            unknown = [key for key in keys if not isinstance(found.get(key), Answer)]
+            return found | earlier.replies(unknown, failures=failures)
 
         return lookup
 
     def _dry_run(self, stack: contextlib.ExitStack) -> None:
+        main = answer_files.store_path(self._answers, None)
         path = answer_files.store_path(self._answers, self._settings.shard)
         lookup: Lookup = lambda keys, failures: {}  # noqa: E731
-        if path.exists():
+        if (path := path if path.exists() else main).exists():
             store = stack.enter_context(AnswerStore(path, read_only=True))
             lookup = self._lookup(store, stack)
-        chunks = looked_up(self._shard_examples(), self._prompting, lookup, failures="final")
+        failures = "none" if self._settings.retry_failed else "final"
+        chunks = looked_up(self._shard_examples(), self._prompting, lookup, failures=failures)
         print(dry_run.describe(chunks, self._model, prices=self._settings.prices))
 
     def _ask_missing(self, store: AnswerStore, lookup: Lookup) -> Meter:

@@ -1,6 +1,7 @@
 """The teacher `openai:MODEL`: any OpenAI-compatible server, through the `openai` client."""
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import json
@@ -55,7 +56,9 @@ class OpenAITeacher:
         self.public_url = secrets.public_url(self._url)
         if urlsplit(self._url).scheme not in ("http", "https") or not urlsplit(self._url).hostname:
             raise ValueError(f"--base_url {self.public_url}: not a URL such as http://127.0.0.1:8000/v1.")
-        self._key = os.environ.get(settings.api_key_env, "")
+        self._key = os.environ.get(settings.api_key_env, "").strip()  # a line end comes along from files
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ValueError(f"${settings.api_key_env} holds no key: a key is made of printable ASCII.")
         if not self._key and self._url == DEFAULT_URL:
             raise ValueError(
                 f"No key for {DEFAULT_URL}: set ${settings.api_key_env}, or name another server by --base_url."
@@ -108,7 +111,9 @@ class OpenAITeacher:
             return RequestError("timeout", detail, mend="retry", overload=True)
         if isinstance(cause, (self._errors.APIConnectionError, OSError, *_transport_errors())):
             return RequestError("connection broken", self._detail(causes[-1]), mend="retry")
-        if isinstance(cause, (json.JSONDecodeError, UnicodeDecodeError)):
+        if isinstance(
+            cause, (ValueError, RecursionError)
+        ):  # of the JSON parser: wrong, too deep, a number too long
             return RequestError("malformed answer", self._detail(cause), mend="retry")
         return None
 
@@ -126,10 +131,10 @@ class OpenAITeacher:
             usage = content.get("usage") or {}
             answer = Answer(
                 text=self._redact(_valid_text(text or "")),
-                finish_reason=str(choice.get("finish_reason") or ""),
-                prompt_tokens=int(usage.get("prompt_tokens", -1)),
-                completion_tokens=int(usage.get("completion_tokens", -1)),
-                model=self._redact(str(content.get("model") or "")),
+                finish_reason=self._redact(_valid_text(str(choice.get("finish_reason") or ""))),
+                prompt_tokens=_number_of_tokens(usage.get("prompt_tokens")),
+                completion_tokens=_number_of_tokens(usage.get("completion_tokens")),
+                model=self._redact(_valid_text(str(content.get("model") or ""))),
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise RequestError("malformed answer", self._detail(content), mend="retry") from None
@@ -158,7 +163,7 @@ class OpenAITeacher:
         if isinstance(what, dict):
             what = what.get("message") or json.dumps(what, ensure_ascii=False)
         text = str(what) or type(what).__name__
-        return " ".join(self._redact(text).split())[:_LONGEST_DETAIL]
+        return " ".join(self._redact(_valid_text(text)).split())[:_LONGEST_DETAIL]
 
 
 def request_body(request: Request, max_tokens_field: str = "max_tokens") -> tuple[str, dict[str, Any]]:
@@ -184,6 +189,11 @@ def request_body(request: Request, max_tokens_field: str = "max_tokens") -> tupl
     return "/chat/completions", {**body, "messages": messages}
 
 
+def _number_of_tokens(said: object) -> int:
+    """As the server says; -1 for what can be none."""
+    return said if isinstance(said, int) and 0 <= said < 2**53 else -1
+
+
 def _valid_text(text: str) -> str:
     """The text with lone surrogates, which JSON can express and UTF-8 can't, as U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -191,16 +201,13 @@ def _valid_text(text: str) -> str:
 
 def retry_after_seconds(headers: Any, *, now: datetime | None = None) -> float | None:
     """What `retry-after-ms` or `Retry-After` (seconds, or an HTTP date) asks for; None without or if unreadable."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    value = headers.get("retry-after", "")
+    for seconds, unit in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
+        with contextlib.suppress(ValueError):
+            return max(0.0, float(seconds) * unit)
     try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        return None if value is None else max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        date = parsedate_to_datetime(value or "")
-    except ValueError:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())

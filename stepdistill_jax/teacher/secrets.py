@@ -1,6 +1,7 @@
 """Keys stay out of whatever is written or shown."""
 
 import base64
+import json
 from collections.abc import Iterable
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -11,8 +12,10 @@ class Redactor:
     """Replaces every secret it knows in a text; a server may send a key back, in an error or even in an answer."""
 
     def __init__(self, secrets: Iterable[str]):
+        # A body that is shown whole is JSON, where quotes and backslashes are escaped.
+        secrets = {form for secret in secrets if secret for form in (secret, json.dumps(secret)[1:-1])}
         # Longest first, so that a secret within another leaves nothing of the longer one.
-        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        self._secrets = sorted(secrets, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:

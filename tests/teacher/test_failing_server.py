@@ -9,6 +9,7 @@ from mock_llm_server import MockServer, Reply, plums
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io, registry
 from stepdistill_jax.teacher import JobSettings, ModelSettings, openai_teacher, teach
+from stepdistill_jax.teacher.job_settings import Shard
 
 KINDS = 20
 ROWS = 2 * KINDS
@@ -155,3 +156,19 @@ def test_a_dry_run_asks_nothing_and_says_what_it_would(orchard, capsys):
     assert "Mia has 0 plums" in printed
     assert "40 requests to ask" in printed
     assert not (orchard / "grove" / "answers").exists()
+
+
+def test_what_a_job_without_shards_was_told_counts_for_a_shard_that_failed(orchard, capsys):
+    shard = Shard(0, 1)
+    with MockServer(_fail) as server:
+        _teach(orchard, server, shard=shard)
+        assert "40 examples done, 6 of them failed" in capsys.readouterr().out
+        server.behaviour = plums
+        _teach(orchard, server)
+        asked = server.asked.total()
+        _teach(orchard, server, shard=shard, dry_run=True)
+        _teach(orchard, server, shard=Shard(0, 2), dry_run=True)
+        assert capsys.readouterr().out.count("Nothing to ask") == 2
+        _teach(orchard, server, shard=shard)
+        assert server.asked.total() == asked
+    assert "40 examples done, 0 of them failed" in capsys.readouterr().out

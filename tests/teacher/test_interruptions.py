@@ -187,6 +187,20 @@ def test_a_second_signal_stops_at_once(processes, data):
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("limit", ["Retry-After", "--requests_per_minute"])
+def test_a_job_that_only_waits_for_a_limit_stops_at_once(processes, data, limit):
+    busy = Reply(status=429, headers={"Retry-After": "300"})
+    with MockServer(lambda *_: busy if limit == "Retry-After" else Reply("So. The answer is (1).")) as server:
+        more = () if limit == "Retry-After" else (limit, "1")
+        pid = processes.start(*_command(data, server, *more))
+        _wait_for(lambda: server.asked and server.in_flight == 0)
+        time.sleep(0.2)
+        started = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        assert processes.wait() == 128 + signal.SIGTERM
+        assert time.monotonic() - started < 5
+
+
 def _wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
