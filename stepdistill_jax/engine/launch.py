@@ -137,6 +137,7 @@ def read_config(
     if data_dir is not None:
         seqio.set_tfds_data_dir_override(str(data_dir))
     datasets.load_tasks()
+    _register_vocabularies()
     gin.clear_config()
     with _entry_points_in_main():
         gin_utils.parse_gin_flags(
@@ -145,6 +146,17 @@ def read_config(
             gin_bindings,
             may_be_none=may_be_none,
         )
+
+
+@functools.cache
+def _register_vocabularies() -> None:
+    """Lets a binding of the command line name a vocabulary that no gin file of the run names."""
+    import gin
+
+    from stepdistill_jax import datasets
+
+    for vocabulary in (datasets.vocabulary, datasets.embedded_vocabulary):
+        gin.external_configurable(vocabulary, module="stepdistill_jax.datasets")
 
 
 def _clones_of(gin_files: Sequence[str]) -> list[str]:
