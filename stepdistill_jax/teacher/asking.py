@@ -7,6 +7,7 @@ The queue is bounded, so memory doesn't grow with the dataset; a worker's place 
 
 import asyncio
 import contextlib
+import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,8 @@ def _known(requests: Iterable[Request], replies: Mapping[str, Reply]) -> dict[st
 
 def _wants_more(pending: Pending, prompting: Prompting) -> bool:
     """Asks the prompting what it wants, given all replies; whether that is more than before."""
+    if not getattr(prompting, "follows_up", True):
+        return False
     before = len(pending.requests)
     pending.requests = list(prompting.requests(pending.example, pending.replies))
     return len(pending.requests) > before
@@ -134,6 +137,8 @@ class Asking:
           ValueError: too many examples failed, or an error that no request can escape (a wrong key).
           OSError, sqlite3.Error: if answers can't be stored.
         """
+        gc.collect()
+        gc.freeze()  # TensorFlow's objects, which the collector would otherwise go through again and again
         workers = [self._work() for _ in range(self.places.most)]
         self._tasks = {asyncio.create_task(each) for each in (self._feed(chunks, len(workers)), *workers)}
         syncing = asyncio.create_task(self._writer.sync_regularly(_SYNC_SECONDS))
@@ -143,6 +148,7 @@ class Asking:
             for task in (*self._tasks, syncing):
                 task.cancel()
             await asyncio.gather(*self._tasks, syncing, return_exceptions=True)
+            gc.unfreeze()
             self._writer.flush()
             self._store.sync()
         if self._error is not None:

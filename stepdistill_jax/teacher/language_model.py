@@ -86,6 +86,7 @@ class Prompting(Protocol):
     which is called once an example and in the examples' order, so that it can tell duplicates.
 
     prompt_hash: SHA-256 of what prompts are made of, in hex (file, shots, chat or text).
+    follows_up: whether replies can make it want more; True where it isn't said.
     settings: JSON-ready; goes into the manifest and, with prompt_hash, decides whether written records are up to date.
     """
 

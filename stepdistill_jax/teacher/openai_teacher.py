@@ -20,6 +20,14 @@ DEFAULT_URL = "https://api.openai.com/v1"
 APIS = ("chat", "completions")
 MAX_TOKENS_FIELD = "max_tokens_field"
 MOST_CHARACTERS = 1_000_000  # of an answer; no teacher says that much, so it is a server gone wrong
+# Headers about this machine that the client adds: no server needs them, and each costs CPU time in every request.
+_TELEMETRY = tuple(
+    f"X-Stainless-{name}"
+    for name in (
+        *("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async"),
+        *("Retry-Count", "Read-Timeout"),
+    )
+)
 _LONGEST_DETAIL = 300  # characters of a server's own words kept of an error
 
 
@@ -71,6 +79,7 @@ class OpenAITeacher:
         import openai
 
         self._errors = openai
+        self._left_out = dict.fromkeys(_TELEMETRY, openai.Omit())
         self._client = openai.AsyncOpenAI(
             base_url=self.public_url,
             default_headers=secrets.authorization_of_url(self._url),
@@ -87,10 +96,13 @@ class OpenAITeacher:
 
     async def answer(self, request: Request) -> Answer:
         path, body = request_body(request, self._settings.options.get(MAX_TOKENS_FIELD, "max_tokens"))
+        options = {"headers": self._left_out, "idempotency_key": request.key}  # else one is drawn for each
         try:
             # The client's own timeout is between two bytes; this one is of the whole answer.
             async with asyncio.timeout(self._settings.timeout_seconds):
-                content = await self._client.post(path, cast_to=object, body=body)
+                content = await self._client.post(
+                    path, cast_to=object, content=json.dumps(body).encode(), options=options
+                )
             return self._read(content)
         except RequestError:
             raise

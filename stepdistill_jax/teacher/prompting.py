@@ -138,6 +138,7 @@ class FewShot:
         self._dataset, self._prompt, self._shots, self._style = dataset, prompt, tuple(shots), style
         self._model, self._labels, self._rules = model, tuple(labels), settings.rules
         self._format = prompt.completion_format(dataset)
+        self.follows_up = self._rules.rationalise
         self._duplicates = quality.Duplicates()
         self._sampling = Sampling(
             settings.temperature,
