@@ -36,9 +36,9 @@ def random_model(tmp_path_factory):
     """random_model(family) -> (folder, the model of transformers in it), its two tables apart unless tied."""
 
     def make(family):
-        config = config_of(family, **SIZES)
+        config = config_of(family, **(SIZES | FAMILIES[family]))
         cls = CLASSES[config["model_type"]]
-        torch.manual_seed(1)
+        torch.manual_seed(list(FAMILIES).index(family))
         model = getattr(transformers, f"{cls}ForConditionalGeneration")(
             getattr(transformers, f"{cls}Config")(**config)
         )
@@ -117,15 +117,17 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(random_model, inputs
     logits = jax.jit(
         lambda params: ours.module.apply({"params": params}, encoder, decoder, targets, enable_dropout=False)
     )(params)
-    print(
-        family,
-        "largest logit",
-        np.abs(expected).max(),
-        "difference",
-        np.abs(np.asarray(logits) - expected).max(),
-    )
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
-    np.testing.assert_array_equal(our_tokens(ours, params, encoder), their_tokens(theirs, encoder))
+    tokens = our_tokens(ours, params, encoder)
+    np.testing.assert_array_equal(tokens, their_tokens(theirs, encoder))
+    convert_to_huggingface(converted.checkpoint, tmp_path / "back")
+    again = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "back").eval()
+    assert type(again) is type(theirs)
+    assert again.state_dict().keys() == theirs.state_dict().keys()
+    for name, parameter in theirs.state_dict().items():
+        assert torch.equal(parameter, again.state_dict()[name]), name
+    np.testing.assert_array_equal(tokens, their_tokens(again, encoder))
+    assert len(np.unique(tokens)) > 4  # not one token over and over
 
 
 @pytest.mark.parametrize("family", ["t5", "t5_1_1", "umt5"])
@@ -146,6 +148,23 @@ def test_an_export_generates_our_tokens(random_model, inputs, tmp_path, family):
     assert type(theirs).__name__ == ("UMT5" if family == "umt5" else "T5") + "ForConditionalGeneration"
     encoder, _, _ = inputs
     np.testing.assert_array_equal(their_tokens(theirs, encoder), our_tokens(model, params, encoder))
+
+
+def test_a_checkpoint_that_t5x_wrote_computes_t5x_s_logits_in_transformers(shared, tmp_path):
+    """Where a target is: behind the last one T5X masks what transformers, told of no mask, does not."""
+    oracle = shared / "oracle"
+    convert_to_huggingface(oracle / "t5x_checkpoints" / "legacy_checkpoint_10", tmp_path / "exported")
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "exported").eval()
+    with np.load(oracle / "v1_1_tiny.npz") as file:
+        encoder, decoder, targets = (
+            file[f"plain/batch/{name}_tokens"].astype(np.int64)
+            for name in ("encoder_input", "decoder_input", "decoder_target")
+        )
+    with np.load(oracle / "t5x_checkpoints.npz") as file:
+        expected = file["legacy/logits"]
+    real = targets > 0
+    logits = their_logits(model, encoder, decoder)
+    np.testing.assert_allclose(logits[real], expected[real], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["t5", "flan_t5"])

@@ -110,6 +110,18 @@ def test_layers_that_t5x_keeps_in_one_array_are_taken_apart(converted, tmp_path)
     assert tensors_in(tmp_path / "back") == tensors_in(folder)
 
 
+@pytest.mark.parametrize("layout", ["legacy", "orbax"])
+def test_a_checkpoint_that_t5x_wrote_goes_there_and_back_bit_for_bit(shared, tmp_path, layout):
+    source = shared / "oracle" / "t5x_checkpoints" / f"{layout}_checkpoint_10"
+    exported = convert_to_huggingface(source, tmp_path / "exported")
+    assert (exported.sizes.family, exported.dtype) == ("t5_1_1", "float32")
+    back = open_checkpoint(convert_from_huggingface(tmp_path / "exported", tmp_path / "back").checkpoint)
+    before = open_checkpoint(source).parameters()
+    assert back.parameters().keys() == before.keys()
+    for name, store in back.parameters().items():
+        assert np.asarray(store).tobytes() == np.asarray(before[name]).tobytes(), name
+
+
 def test_every_parameter_that_differs_is_listed(converted, tmp_path):
     _, model = converted("t5_1_1")
     arrays = {
