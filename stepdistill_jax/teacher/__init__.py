@@ -9,7 +9,7 @@ _MODULES = {
     "Batched": "batching",
     "Completion": "completions",
     "JobSettings": "job_settings",
-    "JobStopped": "language_model_job",
+    "JobStopped": "stopping",
     "LanguageModel": "language_model",
     "Message": "requests",
     "ModelSettings": "teachers",

@@ -8,98 +8,21 @@ The queue is bounded, so memory doesn't grow with the dataset; a worker's place 
 import asyncio
 import contextlib
 import gc
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stepdistill_jax.teacher.answer_store import AnswerStore, Batch
 from stepdistill_jax.teacher.job_settings import JobSettings
 from stepdistill_jax.teacher.language_model import LanguageModel, Prompting
 from stepdistill_jax.teacher.meter import Meter
 from stepdistill_jax.teacher.pacing import AdaptiveConcurrency, MinuteLimit, Pause, backoff_seconds
+from stepdistill_jax.teacher.pending import CHUNK, Lookup, Pending, count_done, wants_more
 from stepdistill_jax.teacher.requests import Answer, Failure, Reply, Request, RequestError
 
-if TYPE_CHECKING:
-    from stepdistill_jax.datasets import Example
-
-_CHUNK = 256  # examples that the feeder looks up together
 _SYNC_SECONDS = 1.0
 _LEAST_FAILED = 20  # examples, before a job is stopped for them; a share of few examples says little
 CHARACTERS_A_TOKEN = 4.0  # English text in today's vocabularies, for estimates
 _LONGEST_WAIT_SECONDS = 3600.0  # of a Retry-After
-
-
-@dataclass
-class Pending:
-    """An example with what it wants, and what is known of that."""
-
-    example: "Example"
-    requests: list[Request]
-    replies: dict[str, Reply]
-
-    @property
-    def missing(self) -> list[Request]:
-        """What it wants and has no reply to."""
-        return [request for request in self.requests if request.key not in self.replies]
-
-
-# Keys, and which failures count as known -> replies.
-Lookup = Callable[..., dict[str, Reply]]
-
-
-def looked_up(
-    examples: Iterable["Example"], prompting: Prompting, lookup: Lookup, *, failures: str
-) -> Iterator[list[Pending]]:
-    """Every example with what is known of it, chunk by chunk.
-
-    Args:
-      lookup: AnswerStore.replies, or alike.
-      failures: 'none', 'final' or 'all' count as known; see AnswerStore.replies.
-    """
-    examples = iter(examples)
-    while chunk := list(itertools.islice(examples, _CHUNK)):
-        wanted = [list(prompting.requests(example, {})) for example in chunk]
-        known = lookup([request.key for requests in wanted for request in requests], failures=failures)
-        found = []
-        for example, requests in zip(chunk, wanted, strict=True):
-            pending = Pending(example, requests, _known(requests, known))
-            while not pending.missing and _wants_more(pending, prompting):
-                keys = [request.key for request in pending.missing]
-                pending.replies.update(lookup(keys, failures=failures))
-            found.append(pending)
-        yield found
-
-
-def unanswered(chunks: Iterable[list[Pending]], meter: Meter) -> Iterator[list[Pending]]:
-    """Of each chunk what still has to be asked for; counts the rest. A chunk may be empty."""
-    for chunk in chunks:
-        for pending in chunk:
-            meter.reused += sum(isinstance(reply, Answer) for reply in pending.replies.values())
-            if not pending.missing:
-                _count_done(meter, pending)
-                meter.known += 1
-        yield [pending for pending in chunk if pending.missing]
-
-
-def _known(requests: Iterable[Request], replies: Mapping[str, Reply]) -> dict[str, Reply]:
-    return {request.key: replies[request.key] for request in requests if request.key in replies}
-
-
-def _wants_more(pending: Pending, prompting: Prompting) -> bool:
-    """Asks the prompting what it wants, given all replies; whether that is more than before."""
-    if not getattr(prompting, "follows_up", True):
-        return False
-    before = len(pending.requests)
-    pending.requests = list(prompting.requests(pending.example, pending.replies))
-    return len(pending.requests) > before
-
-
-def _count_done(meter: Meter, pending: Pending) -> None:
-    meter.done += 1
-    if not any(isinstance(reply, Answer) for reply in pending.replies.values()):
-        meter.failed_examples += 1
 
 
 class Asking:
@@ -124,7 +47,7 @@ class Asking:
         self._token_limit = MinuteLimit(settings.tokens_per_minute)
         self._pause = Pause()
         self._writer = _Writer(store)
-        self._queue: asyncio.Queue[Pending | None] = asyncio.Queue(maxsize=2 * _CHUNK)
+        self._queue: asyncio.Queue[Pending | None] = asyncio.Queue(maxsize=2 * CHUNK)
         self._interruptible: set[asyncio.Task] = set()  # those that wait, and have nothing under way
         self._tasks: set[asyncio.Task] = set()
         self._error: Exception | None = None
@@ -205,11 +128,11 @@ class Asking:
             pending.replies.update(
                 (request.key, reply) for request, reply in zip(missing, replies, strict=True)
             )
-            if not _wants_more(pending, self._prompting):
+            if not wants_more(pending, self._prompting):
                 break
             keys = [request.key for request in pending.missing]
             pending.replies.update(self._lookup(keys, failures="final"))
-        _count_done(self.meter, pending)
+        count_done(self.meter, pending)
         if self.meter.failed_examples > max(_LEAST_FAILED, self._settings.max_failed * self.meter.total):
             raise ValueError(too_many_failed(self.meter, self._settings.max_failed))
 

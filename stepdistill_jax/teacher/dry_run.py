@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from stepdistill_jax.teacher.asking import CHARACTERS_A_TOKEN, Pending
+from stepdistill_jax.teacher.asking import CHARACTERS_A_TOKEN
 from stepdistill_jax.teacher.job_settings import Prices
 from stepdistill_jax.teacher.language_model import LanguageModel
+from stepdistill_jax.teacher.pending import Pending
 from stepdistill_jax.teacher.requests import Request
 
 

@@ -5,8 +5,6 @@ import contextlib
 import itertools
 import json
 import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,22 +13,16 @@ from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.teacher import answer_files, dry_run, records
 from stepdistill_jax.teacher.answer_store import AnswerStore
-from stepdistill_jax.teacher.asking import Asking, Lookup, Pending, looked_up, too_many_failed, unanswered
+from stepdistill_jax.teacher.asking import Asking, too_many_failed
 from stepdistill_jax.teacher.completions import Completion
 from stepdistill_jax.teacher.display import Display, duration
 from stepdistill_jax.teacher.job_settings import JobSettings
 from stepdistill_jax.teacher.language_model import LanguageModel, Prompting
 from stepdistill_jax.teacher.meter import Meter
+from stepdistill_jax.teacher.pending import Lookup, Pending, looked_up, unanswered
 from stepdistill_jax.teacher.prompting import PromptSettings, make_prompting
 from stepdistill_jax.teacher.requests import Answer, Failure
-
-
-class JobStopped(Exception):
-    """The job was stopped by a signal, in good order; `exit_status` is that of a process which the signal ended."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.exit_status = 128 + signal_number
+from stepdistill_jax.teacher.stopping import JobStopped, stopping_signals
 
 
 class LanguageModelJob:
@@ -201,7 +193,7 @@ class LanguageModelJob:
                 meter,
                 lambda: (places.under_way, int(places.limit)),
             )
-            stopped = stack.enter_context(_stopping_signals(asking, display, settings.stop_seconds))
+            stopped = stack.enter_context(stopping_signals(asking, display, settings.stop_seconds))
             display.start()
             showing = asyncio.create_task(display.run())
             try:
@@ -326,35 +318,3 @@ def fixed_labels(examples: Iterable[datasets.Example]) -> tuple[str, ...]:
     if first is None or not first.choices:
         return ()
     return first.choices if all(example.choices == first.choices for example in examples) else ()
-
-
-@contextlib.contextmanager
-def _stopping_signals(
-    asking: Asking, display: Display, stop_seconds: float
-) -> Iterator[list[signal.Signals]]:
-    """While this holds, SIGINT and SIGTERM stop gracefully, and a second one at once. Gives the list of those that came."""
-    came: list[signal.Signals] = []
-
-    def on_signal(number: signal.Signals) -> None:
-        came.append(number)
-        if len(came) > 1:
-            display.stop()
-            os._exit(128 + number)  # every stored answer is committed
-        asking.stop(within_seconds=stop_seconds)
-        display.note(
-            f"{number.name}: asks nothing more, and waits up to {stop_seconds:g} s for {asking.places.under_way} "
-            f"answers under way; once more stops at once."
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield came
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
