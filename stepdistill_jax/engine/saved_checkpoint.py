@@ -52,14 +52,19 @@ class SavedCheckpoint:
     def names(self) -> frozenset[str]:
         return frozenset(self.specs)
 
-    def arrays(self, prefix: str = "") -> dict[str, ts.TensorStore]:
+    def arrays(self, prefix: str = "", *, cache_bytes: int = _CACHE_BYTES) -> dict[str, ts.TensorStore]:
         """The arrays whose names begin so. Each knows its shape and dtype; `.read().result()` reads it, all or sliced.
+
+        Args:
+          cache_bytes: of decoded chunks to keep, for who reads arrays in parts; 0 for who reads each once.
 
         Raises:
           ValueError: names every array that cannot be opened.
         """
         futures = {
-            name: None if isinstance(spec, np.ndarray) else ts.open(spec, read=True, context=_context())
+            name: None
+            if isinstance(spec, np.ndarray)
+            else ts.open(spec, read=True, context=_context(cache_bytes))
             for name, spec in sorted(self.specs.items())
             if name.startswith(prefix)
         }
@@ -73,9 +78,10 @@ class SavedCheckpoint:
             raise damaged(self.path, problems)
         return opened
 
-    def parameters(self) -> dict[str, ts.TensorStore]:
-        """The parameters, by their paths in the model ('encoder/layers_0/…')."""
-        return {name.removeprefix(PARAMETERS): array for name, array in self.arrays(PARAMETERS).items()}
+    def parameters(self, *, cache_bytes: int = _CACHE_BYTES) -> dict[str, ts.TensorStore]:
+        """`arrays` of the parameters, by their paths in the model ('encoder/layers_0/…')."""
+        stores = self.arrays(PARAMETERS, cache_bytes=cache_bytes)
+        return {name.removeprefix(PARAMETERS): array for name, array in stores.items()}
 
     @functools.cached_property
     def step(self) -> int:
@@ -131,9 +137,9 @@ def open_folder(path: str) -> ts.KvStore:
 
 
 @functools.cache
-def _context() -> ts.Context:
+def _context(cache_bytes: int = _CACHE_BYTES) -> ts.Context:
     return ts.Context(
-        {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}, "file_io_concurrency": {"limit": 128}}
+        {"cache_pool": {"total_bytes_limit": cache_bytes}, "file_io_concurrency": {"limit": 128}}
     )
 
 

@@ -121,11 +121,8 @@ def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
 
 
 def _rows(tensor: Tensor) -> Iterator[np.ndarray]:
-    if not tensor.turned:
-        for _, rows in tensor.array.blocks():
-            yield rows
-        return
     whole = tensor.array.read()
-    step = max(1, BLOCK_BYTES // max(1, whole.shape[0] * whole.itemsize))
-    for start in range(0, whole.shape[1], step):
-        yield whole[:, start : start + step].T
+    turned = whole.T if tensor.turned else whole
+    step = max(1, BLOCK_BYTES // max(1, whole.nbytes // len(turned)))
+    for start in range(0, len(turned), step):
+        yield turned[start : start + step]

@@ -102,7 +102,8 @@ def convert_to_huggingface(
 
 def _parameters(saved: SavedCheckpoint) -> dict[str, LazyArray]:
     """A checkpoint's parameters under a path a layer, also where T5X keeps a stack's layers in one array."""
-    tree = traverse_util.unflatten_dict(saved.parameters(), sep="/")
+    parameters = saved.parameters(cache_bytes=0)  # each is read whole, once
+    tree = traverse_util.unflatten_dict(parameters, sep="/")
     stores = traverse_util.flatten_dict(unstack_layers(tree), sep="/")
     return {name: _lazy(saved, name, store) for name, store in stores.items()}
 
