@@ -133,11 +133,11 @@ def checkpoint_steps(folder: str | os.PathLike[str]) -> list[int]:
 
 def open_folder(path: str) -> ts.KvStore:
     """A local folder, or one of a gs:// or s3:// bucket, as files by name."""
-    return ts.KvStore.open(kvstore(path), context=_context()).result()
+    return ts.KvStore.open(kvstore(path), context=_context(_CACHE_BYTES)).result()
 
 
 @functools.cache
-def _context(cache_bytes: int = _CACHE_BYTES) -> ts.Context:
+def _context(cache_bytes: int) -> ts.Context:
     return ts.Context(
         {"cache_pool": {"total_bytes_limit": cache_bytes}, "file_io_concurrency": {"limit": 128}}
     )
