@@ -49,11 +49,16 @@ def make_model():
 
 @pytest.fixture(scope="session")
 def make_params():
-    """make_params(model) -> its initial parameters, float32."""
+    """make_params(model) -> its initial parameters, float32; compiled once for all models of one network."""
+    shapes = {"encoder_input_tokens": (2, 8), "decoder_input_tokens": (2, 8)}
+    initializers = {}
 
     def make(model):
-        shapes = {"encoder_input_tokens": (2, 8), "decoder_input_tokens": (2, 8)}
-        return jax.jit(lambda: model.get_initial_variables(jax.random.PRNGKey(0), shapes))()["params"]
+        initialize = initializers.setdefault(
+            (type(model), model.module),
+            jax.jit(lambda: model.get_initial_variables(jax.random.PRNGKey(0), shapes)["params"]),
+        )
+        return initialize()
 
     return make
 

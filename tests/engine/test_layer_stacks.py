@@ -11,13 +11,11 @@ PER_LAYER = {"relpos_bias_in_every_layer": True}
 
 
 @pytest.fixture(scope="module")
-def loss_and_gradient(make_model, make_params, make_batch):
-    """loss_and_gradient(config_changes) -> (loss, gradient) with dropout on, at the same parameters."""
+def loss_and_gradient(make_model, make_batch):
+    """loss_and_gradient(config_changes, params) -> (loss, gradient) with dropout on."""
 
-    def run(config_changes):
+    def run(config_changes, params):
         model = make_model(config_changes)
-        # Parameters come from the same paths and keys, however the stack is run.
-        params = make_params(model)
         gradient = jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))
         (loss, _), grads = gradient(params, make_batch(), jax.random.PRNGKey(5))
         return float(loss), grads
@@ -28,16 +26,20 @@ def loss_and_gradient(make_model, make_params, make_batch):
 @pytest.mark.parametrize(
     ("config_changes", "ways"),
     [
-        ({}, [(True, "none"), (True, "minimal"), (True, "full"), (False, "full")]),
-        (PER_LAYER, [(True, "minimal")]),
+        ({}, [(True, "none"), (True, "minimal"), (False, "full")]),
+        (PER_LAYER, [(True, "full")]),
     ],
     ids=["shared_bias", "bias_in_every_layer"],
 )
-def test_scanned_and_unrolled_stacks_with_or_without_remat_agree(loss_and_gradient, config_changes, ways):
-    expected_loss, expected = loss_and_gradient({"scan_layers": False, **config_changes})
+def test_scanned_and_unrolled_stacks_with_or_without_remat_agree(
+    loss_and_gradient, make_model, make_params, config_changes, ways
+):
+    unrolled = {"scan_layers": False, **config_changes}
+    params = make_params(make_model(unrolled))
+    expected_loss, expected = loss_and_gradient(unrolled, params)
     for scan_layers, remat_policy in ways:
         changes = {"scan_layers": scan_layers, "remat_policy": remat_policy, **config_changes}
-        loss, grads = loss_and_gradient(changes)
+        loss, grads = loss_and_gradient(changes, params)
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-6, err_msg=str(changes))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, expected)
 
@@ -52,7 +54,7 @@ def test_steps_of_scanned_and_unrolled_stacks_agree(make_model, make_params, mak
             (loss, _), grads = jax.value_and_grad(model.loss_fn, has_aux=True)(params, make_batch(), None)
             return loss, *optimizer.apply_gradient(optimizer.hyper_params, params, state, grads)
 
-        params = make_params(model)
+        params = make_params(model)  # the same, from the same paths and keys, however the stack is run
         state = optimizer.init_state(params)
         losses = []
         for _ in range(4):
