@@ -15,7 +15,10 @@ WRONG = {
         "from t5x.examples.decoder_only import network",
         "No module 't5x.examples.decoder_only': there are encoder-decoder models only.",
     ),
-    "foreign module": ("import riddles.tasks", "No module 'riddles'; install the package that has it"),
+    "foreign module": (
+        "import a_package_of_ones_own.tasks",
+        "No module 'a_package_of_ones_own'; install the package that has it",
+    ),
     "configurable": (
         "from t5x import utils\nutils.DatasetConfg.split = 'train'",
         "utils has no 'DatasetConfg'; nearest 'DatasetConfig'.",
