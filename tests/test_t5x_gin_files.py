@@ -122,11 +122,12 @@ def test_a_user_s_binding_of_a_model_file_wins(tmp_path):
 def test_a_run_file_is_read_with_its_required_macros(name, model_first, tmp_path):
     include = f"t5x/configs/runs/{name}"
     files = ["include 't5x/examples/t5/t5_1_1/tiny.gin'", f"include '{include}'"]
-    read(
+    gin = read(
         *(files if model_first else files[::-1]),
         *bound(text_of(include), but=("DROPOUT_RATE",)),
         folder=tmp_path,
     )
+    assert "network.T5Config:" in gin.config_str() or "T5Config." in gin.config_str()
 
 
 @pytest.mark.parametrize("run", ["finetuning_common", "pretraining_common"])
