@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import re
+import selectors
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class MockServer:
         self.in_flight = self.most_in_flight = 0
         self._port = port
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "MockServer":
         self._thread.start()
@@ -78,6 +79,13 @@ class MockServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/v1"
+
+    def _run(self) -> None:
+        # Not epoll, which waits in whole milliseconds and rounds up: a latency of 50 ms would become 51.2.
+        with asyncio.Runner(
+            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+        ) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
