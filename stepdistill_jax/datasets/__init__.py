@@ -29,6 +29,7 @@ _LAZY = {
     "svamp_published": "splits",
     "task_choices": "choices",
     "vocabulary": "vocabularies",
+    "vocabulary_choice": "vocabularies",
 }
 
 __all__ = [

@@ -74,7 +74,8 @@ def _files(paths: Any) -> str:
 
 
 def vocabulary_identity(vocabulary: seqio.Vocabulary) -> str:
-    """Text that is the same for vocabularies that give the same ids."""
+    """Text that is the same for vocabularies that give the same ids; one may name another by `stands_for`."""
+    vocabulary = getattr(vocabulary, "stands_for", vocabulary)
     settings = (
         f"{type(vocabulary).__qualname__} {vocabulary.vocab_size} {vocabulary.extra_ids} {vocabulary.eos_id}"
     )

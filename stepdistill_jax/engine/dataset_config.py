@@ -120,6 +120,7 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerMode
 
 
 def _describe(vocabulary: seqio.Vocabulary) -> str:
+    vocabulary = getattr(vocabulary, "stands_for", vocabulary)
     path = getattr(vocabulary, "sentencepiece_model_file", None)
     return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__
 

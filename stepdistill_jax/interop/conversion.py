@@ -8,7 +8,9 @@ from stepdistill_jax.engine.saved_checkpoint import PARAMETERS, numpy_dtype, ope
 from stepdistill_jax.interop.from_huggingface import DEFAULT_STEP, convert_from_huggingface
 from stepdistill_jax.interop.hub import HUB, download
 from stepdistill_jax.interop.lazy_array import cast
+from stepdistill_jax.interop.run_facts import BESIDE
 from stepdistill_jax.interop.to_huggingface import convert_to_huggingface
+from stepdistill_jax.interop.tokenizer_files import SENTENCEPIECE
 
 
 def convert(
@@ -67,12 +69,11 @@ def _import(folder: Path, destination: Path, *, step: int, dtype: str | None) ->
     model = convert_from_huggingface(folder, destination, step=step, dtype=dtype)
     lines = [
         f"{model.checkpoint}: {model.sizes.family}, {model.num_parameters / 1e6:,.1f} M parameters",
-        f"{model.gin_file}: its network",
+        f"{model.gin_file}: its network and vocabulary",
     ]
-    if model.vocabulary is None:
-        lines.append(
-            f"no vocabulary: {folder} has no spiece.model; `stepdistill prepare t5_vocabulary` gets T5's"
-        )
+    if model.sizes.family != "byt5" and not (destination / BESIDE / SENTENCEPIECE).is_file():
+        public = model.vocabulary or "T5's, which `stepdistill prepare t5_vocabulary` gets"
+        lines.append(f"{folder} has no {SENTENCEPIECE}: the vocabulary is {public}")
     return [*lines, "train a student from it:", f"  {model.command()}"]
 
 

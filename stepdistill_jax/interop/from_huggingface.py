@@ -1,7 +1,7 @@
 """A Hugging Face folder to a checkpoint that training begins from, its gin file and its tokenizer beside it.
 
 DST/checkpoint_<step>/   parameters, in T5X's layout
-DST/model.gin            the network
+DST/model.gin            the network and the vocabulary
 DST/huggingface/         config.json and the tokenizer's files, as they were
 """
 
@@ -19,7 +19,7 @@ from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import read_json, scales_logits, sizes_of_config
 from stepdistill_jax.interop.huggingface_weights import open_weights
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast, read_transposed, same_numbers
-from stepdistill_jax.interop.model_gin import gin_of_sizes
+from stepdistill_jax.interop.model_gin import PUBLIC_VOCABULARIES, gin_of_sizes
 from stepdistill_jax.interop.new_folder import new_folder
 from stepdistill_jax.interop.parameter_names import Parameter
 from stepdistill_jax.interop.run_facts import BESIDE, NETWORK_GIN
@@ -38,7 +38,7 @@ class ConvertedModel:
     Attributes:
       checkpoint: for INITIAL_CHECKPOINT_PATH.
       gin_file: the network's.
-      vocabulary: for STEPDISTILL_VOCABULARY: a SentencePiece model, 'bytes', or None if the folder had none.
+      vocabulary: what the gin file says it is: a SentencePiece model, 'bytes', or None for T5's.
     """
 
     sizes: T5Sizes
@@ -50,9 +50,8 @@ class ConvertedModel:
 
     def command(self) -> str:
         """How to train a student from it."""
-        vocabulary = f"STEPDISTILL_VOCABULARY={self.vocabulary} " if self.vocabulary else ""
         return (
-            f"{vocabulary}python t5x/train.py --gin_file=gin/dsbs_t5_{_size_name(self.sizes)}.gin --gin_file={self.gin_file} "
+            f"python t5x/train.py --gin_file=gin/dsbs_t5_{_size_name(self.sizes)}.gin --gin_file={self.gin_file} "
             f"--gin.INITIAL_CHECKPOINT_PATH=\"'{self.checkpoint}'\" --gin.STEP_OFFSET={self.step} "
             "--gin.MODEL_DIR=\"'runs/my_run'\""
         )
@@ -89,17 +88,24 @@ def convert_from_huggingface(
         (folder / BESIDE).mkdir()
         shutil.copyfile(source / "config.json", folder / BESIDE / "config.json")
         kept = copy_kept(source, folder / BESIDE)
-        vocabulary = str(destination / BESIDE / SENTENCEPIECE) if SENTENCEPIECE in kept else None
+        has_file = SENTENCEPIECE in kept and sizes.family != "byt5"
+        vocabulary = str(destination / BESIDE / SENTENCEPIECE) if has_file else None
         converted = ConvertedModel(
             sizes=sizes,
             checkpoint=destination / f"checkpoint_{step}",
             gin_file=destination / NETWORK_GIN,
-            vocabulary="bytes" if sizes.family == "byt5" else vocabulary,
+            vocabulary=vocabulary or PUBLIC_VOCABULARIES.get(sizes.family),
             num_parameters=sum(int(np.prod(parameter.shape)) for parameter, _ in matched),
             step=step,
         )
         title = f"{sizes.family}, {converted.num_parameters / 1e6:,.0f} M parameters"
-        text = gin_of_sizes(sizes, title=title, source=source.name, use=converted.command())
+        text = gin_of_sizes(
+            sizes,
+            title=title,
+            source=source.name,
+            use=converted.command(),
+            vocabulary=converted.vocabulary,
+        )
         (folder / NETWORK_GIN).write_text(text, encoding="utf-8")
         with tqdm(total=total, unit="B", unit_scale=True, desc="convert", disable=None) as progress:
             write_parameters(folder / f"checkpoint_{step}", _arrays(matched, dtype, progress), step=step)

@@ -54,7 +54,9 @@ def _vocabulary(bound: Mapping[str, Any]) -> Path | None:
     name = vocabulary.name.split(".")[-1].removesuffix("()") if isinstance(vocabulary, Reference) else ""
     file = {
         "embedded_vocabulary": VOCABULARY_PATH,
-        "vocabulary": os.environ.get("STEPDISTILL_VOCABULARY") or t5_vocabulary_path(data_dir()),
+        "vocabulary": bound.get("vocabulary_choice.file")
+        or os.environ.get("STEPDISTILL_VOCABULARY")
+        or t5_vocabulary_path(data_dir()),
         "SentencePieceVocabulary": bound.get("SentencePieceVocabulary.sentencepiece_model_file"),
     }.get(name)
     return Path(file) if isinstance(file, str | Path) and Path(file).is_file() else None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gin
 import pytest
 import seqio
 from riddles import RIDDLES, to_example, write_jsonl
@@ -38,6 +39,7 @@ def data_folder(tmp_path, monkeypatch) -> Path:
     """DATA, empty, by $STEPDISTILL_DATA_DIR; no teacher, prefix or vocabulary is set."""
     folder = tmp_path / "DATA"
     monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(folder))
+    gin.clear_config()  # which may choose another vocabulary
     for setting in ("STEPDISTILL_TEACHER", "STEPDISTILL_PREFIXES", "STEPDISTILL_VOCABULARY"):
         monkeypatch.delenv(setting, raising=False)
     return folder

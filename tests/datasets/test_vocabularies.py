@@ -2,10 +2,12 @@
 
 import copy
 
+import gin
 import pytest
 import seqio
 
 from stepdistill_jax import datasets
+from stepdistill_jax.engine import content_key, launch
 
 
 def test_the_t5_vocabulary_can_be_named_and_compared_before_it_is_there(data_folder):
@@ -56,8 +58,6 @@ def test_another_model_s_vocabulary_may_stand_in_for_t5_s(tmp_path, monkeypatch)
     """A SentencePiece model with sentinels of its own, as mT5's, gets no further ones; ByT5 has bytes."""
     import sentencepiece
 
-    from stepdistill_jax.datasets import vocabularies
-
     (tmp_path / "text").write_text("one two three four five six\n" * 20)
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "text"),
@@ -71,9 +71,24 @@ def test_another_model_s_vocabulary_may_stand_in_for_t5_s(tmp_path, monkeypatch)
         minloglevel=2,
     )
     monkeypatch.setenv("STEPDISTILL_VOCABULARY", str(tmp_path / "own.model"))
-    vocabularies.vocabulary.cache_clear()
-    assert vocabularies.vocabulary().vocab_size == 22
+    vocabulary = datasets.vocabulary()
+    assert vocabulary.vocab_size == 22
+    plain = seqio.SentencePieceVocabulary(str(tmp_path / "own.model"))
+    assert vocabulary == plain
+    assert plain == vocabulary
     monkeypatch.setenv("STEPDISTILL_VOCABULARY", "bytes")
-    vocabularies.vocabulary.cache_clear()
-    assert vocabularies.vocabulary() == seqio.ByteVocabulary()
-    vocabularies.vocabulary.cache_clear()
+    assert vocabulary == seqio.ByteVocabulary()
+
+
+def test_a_gin_file_chooses_the_vocabulary_of_tasks_that_are_registered_already(monkeypatch):
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", "elsewhere.model")
+    datasets.load_tasks()
+    task = seqio.get_mixture_or_task("svamp_label")
+    launch.read_config(["gin/models/byt5_small.gin"], ["DROPOUT_RATE = 0.0"])
+    assert task.output_features["targets"].vocabulary.encode("aé") == [100, 198, 172]
+    assert content_key.vocabulary_identity(datasets.vocabulary()).startswith("ByteVocabulary")
+    gin.clear_config()
+    with pytest.raises(
+        FileNotFoundError, match=r"vocabulary is not at elsewhere\.model; set datasets\.vocab"
+    ):
+        task.output_features["targets"].vocabulary.encode("a")

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,10 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def run(data_dir, shrunk, compiled_once):
-    """run(folder, num_processes, devices_each, *bindings): trains, and returns the processes' output."""
+def start(data_dir, shrunk, compiled_once):
+    """start(folder, num_processes, devices_each, *bindings): begins to train, and returns the processes."""
 
-    def start(folder, num_processes, devices_each, *bindings):
+    def begin(folder, num_processes, devices_each, *bindings):
         every = (f"MODEL_DIR = {str(folder)!r}", *shrunk, *SHORT_RUN, *bindings)
         command = [sys.executable, str(ROOT / "t5x" / "train.py"), "--gin_file=gin/dsbs_t5_tiny.gin"]
         command += [f"--tfds_data_dir={data_dir}", *(f"--gin_bindings={binding}" for binding in every)]
@@ -50,7 +53,7 @@ def run(data_dir, shrunk, compiled_once):
             if num_processes > 1
             else []
         )
-        processes = [
+        return [
             subprocess.Popen(
                 [*command, *together, *([f"--process_index={index}"] if together else [])],
                 env=environment,
@@ -61,15 +64,25 @@ def run(data_dir, shrunk, compiled_once):
             )
             for index in range(num_processes)
         ]
-        try:
-            outputs = [process.communicate(timeout=LONGEST_RUN_SECONDS)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0] * num_processes, outputs
-        return outputs
 
-    return start
+    return begin
+
+
+def ended(processes, status=0):
+    """Waits for processes that are to end with this status, and returns their output."""
+    try:
+        outputs = [process.communicate(timeout=LONGEST_RUN_SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [status] * len(processes), outputs
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def run(start):
+    """run(as start): trains to the end, and returns the processes' output."""
+    return lambda *arguments: ended(start(*arguments))
 
 
 def rows_of(folder, file):
@@ -116,3 +129,71 @@ def test_devices_and_processes_do_not_change_a_run(run, tmp_path):
         outputs = run(folder, num_processes, devices_each)
         assert "going on from" in outputs[0]
         assert_same_run(folder, one)
+
+
+def wait_until(condition, processes):
+    deadline = time.monotonic() + LONGEST_RUN_SECONDS
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError([process.communicate()[0][-2000:] for process in processes])
+
+
+def num_rows(folder):
+    log = folder / "metrics.jsonl"
+    return log.read_bytes().count(b'"split": "train"') if log.exists() else 0
+
+
+def is_saving(folder):
+    return any(re.match(r"\.?checkpoint_\d+[^\d].*", path.name) for path in folder.iterdir())
+
+
+def steps_of(folder):
+    return sorted(int(path.name.removeprefix("checkpoint_")) for path in folder.glob("checkpoint_*"))
+
+
+# (the processes that get the notice, the moment it comes at)
+NOTICES = {
+    "to one, in the first compilation": ([1], "compilation"),
+    "to the first": ([0], "steps"),
+    "to both, in a save": ([0, 1], "save"),
+    "to the last": ([1], "steps"),
+}
+
+
+@pytest.mark.slow
+def test_a_notice_to_any_process_ends_all_after_the_same_step(start, run, tmp_path):
+    long_run = (
+        "TRAIN_STEPS = 150",
+        "EVAL_PERIOD = 150",
+        "CHECKPOINT_PERIOD = 40",
+        "utils.SaveCheckpointConfig.keep = None",
+    )
+    whole, preempted = tmp_path / "whole", tmp_path / "preempted"
+    run(whole, 2, 2, *long_run)
+    for name, (noticed, moment) in NOTICES.items():
+        before = steps_of(preempted)[-1:] if preempted.exists() else [0]
+        processes = start(preempted, 2, 2, *long_run)
+        if moment == "compilation":  # run.json is written just before
+            wait_until((preempted / "run.json").exists, processes)
+        elif moment == "save":
+            wait_until(lambda: is_saving(preempted), processes)
+        else:
+            begins, wanted = before[0], before[0] + 5
+            wait_until(lambda: num_rows(preempted) <= begins, processes)  # noqa: B023
+            wait_until(lambda: num_rows(preempted) >= wanted, processes)  # noqa: B023
+        for index in noticed:
+            processes[index].send_signal(signal.SIGTERM)
+        outputs = ended(processes, status=75)
+        step = steps_of(preempted)[-1]
+        assert before[0] < step < 150, name
+        for output in outputs:
+            assert f"preempted at step {step}, saved in {preempted}/checkpoint_{step}" in output, (
+                name,
+                output,
+            )
+        assert not is_saving(preempted), name
+    run(preempted, 2, 2, *long_run)
+    for log in ("metrics.jsonl", "examples.jsonl"):
+        assert (preempted / log).read_bytes() == (whole / log).read_bytes(), log

@@ -290,10 +290,13 @@ def test_tokenizer_files_are_kept_beside_the_checkpoint(huggingface_folder, tmp_
         "tokenizer_config.json",
     ]
     assert model.vocabulary == str(beside / "spiece.model")
-    assert model.command().startswith(f"STEPDISTILL_VOCABULARY={beside / 'spiece.model'} ")
+    assert read_bindings(model.gin_file)["vocabulary_choice.file"] == str(beside / "spiece.model")
 
 
 def test_byt5_needs_no_vocabulary_file(converted):
     _, model = converted("byt5")
     assert model.vocabulary == "bytes"
+    bindings = read_bindings(model.gin_file)
+    assert bindings["vocabulary_choice.file"] == "bytes"
+    assert bindings["TASK_FEATURE_LENGTHS"]["targets"] == 512
     assert SIZES["vocab_size"] != model.sizes.vocab_size == 384
