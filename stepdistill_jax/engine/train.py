@@ -113,67 +113,67 @@ def train(
         )
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
-    run = RunRecorder(
-        Path(model_dir),
-        checkpoint_cfg.save,
-        eval_period=eval_period,
-        stats_period=stats_period,
-        log_examples=log_examples,
-        skips_non_finite=bool(getattr(model.optimizer_def.hyper_params, "skip_nan_updates", False)),
-    )
-    restore = checkpoint_cfg.restore if run.resumes_at is None else None
-    begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
-    seed, position = run.seed_and_position(
-        random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
-    )
-    verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
-    verify(train_dataset_cfg, model)
-    stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
-    spec = stream.batch_spec()
-    initializer = train_state_initializer_cls(
-        optimizer_def=model.optimizer_def,
-        init_fn=model.get_initial_variables,
-        input_shapes={name: tuple(rows.shape) for name, rows in spec.items()},
-        input_types={name: rows.dtype.as_numpy_dtype for name, rows in spec.items()},
-        partitioner=partitioner,
-    )
-    axes = initializer.train_state_axes
-    partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
-    init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
-    trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
-    check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
-    run_actions = RunActions(actions, train_period=run.stats_period)
-    evaluation = RunEvaluation(
-        model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
-        eval_steps=eval_steps, log_dir=run.model_dir, get_streams=train_eval_get_dataset_fn, verify=verify,
-    )  # fmt: skip
-    training = Training(run, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period)
+    with preemption.watched() as notice:  # from here on: data, first state and compilation may take minutes
+        run = RunRecorder(
+            Path(model_dir),
+            checkpoint_cfg.save,
+            eval_period=eval_period,
+            stats_period=stats_period,
+            log_examples=log_examples,
+            skips_non_finite=bool(getattr(model.optimizer_def.hyper_params, "skip_nan_updates", False)),
+        )
+        restore = checkpoint_cfg.restore if run.resumes_at is None else None
+        begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
+        seed, position = run.seed_and_position(
+            random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
+        )
+        verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
+        verify(train_dataset_cfg, model)
+        stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
+        spec = stream.batch_spec()
+        initializer = train_state_initializer_cls(
+            optimizer_def=model.optimizer_def,
+            init_fn=model.get_initial_variables,
+            input_shapes={name: tuple(rows.shape) for name, rows in spec.items()},
+            input_types={name: rows.dtype.as_numpy_dtype for name, rows in spec.items()},
+            partitioner=partitioner,
+        )
+        axes = initializer.train_state_axes
+        partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
+        init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
+        trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
+        check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+        run_actions = RunActions(actions, train_period=run.stats_period)
+        evaluation = RunEvaluation(
+            model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
+            eval_steps=eval_steps, log_dir=run.model_dir, get_streams=train_eval_get_dataset_fn, verify=verify,
+        )  # fmt: skip
+        training = Training(run, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period)
 
-    state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng)
-    evaluate_first = run_eval_before_training and run.resumes_at is None
-    if begin_with is not None:
-        end = int(state.step) + relative_steps if relative_steps is not None else total_steps
-        _check_steps_are_left(begin_with, int(state.step), end, evaluates=evaluate_first)
-    facts = {
-        "seed": seed,
-        "num_parameters": num_parameters(initializer.global_train_state_shape),
-        **_stream_settings(train_dataset_cfg),
-        "data": stream.contents(),
-    }
-    first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
-    last_step = first_step + relative_steps if relative_steps is not None else total_steps
+        state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng)
+        evaluate_first = run_eval_before_training and run.resumes_at is None
+        if begin_with is not None:
+            end = int(state.step) + relative_steps if relative_steps is not None else total_steps
+            _check_steps_are_left(begin_with, int(state.step), end, evaluates=evaluate_first)
+        facts = {
+            "seed": seed,
+            "num_parameters": num_parameters(initializer.global_train_state_shape),
+            **_stream_settings(train_dataset_cfg),
+            "data": stream.contents(),
+        }
+        first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
+        last_step = first_step + relative_steps if relative_steps is not None else total_steps
 
-    preempted = False
-    try:
-        if not (evaluate_first and training.evaluate(state)):
-            with preemption.watched() as notice:
+        preempted = False
+        try:
+            if not (evaluate_first and training.evaluate(state)):
                 state, preempted = training.take_steps(state, position, last_step, notice)
-    finally:
-        run.close()
-        evaluation.close()
-    if preempted:
-        run.end_preempted(int(state.step))
-    return int(state.step), state
+        finally:
+            run.close()
+            evaluation.close()
+        if preempted:
+            run.end_preempted(int(state.step))
+        return int(state.step), state
 
 
 def _first_state(

@@ -1,5 +1,6 @@
 """A run that its cluster takes the machine from, and that goes on later."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from stepdistill_jax.engine import preemption
+from stepdistill_jax.engine import train as train_module
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_WAIT_SECONDS = 240
@@ -40,3 +44,18 @@ def test_a_preempted_run_saves_its_step_and_goes_on_to_the_same_metrics(
 
     train(folder)
     assert metrics.read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+
+
+def test_a_notice_while_a_run_is_set_up_asks_for_another_try(train, tmp_path, monkeypatch, capsys):
+    open_stream = train_module._open_stream
+
+    def open_late(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return open_stream(*arguments)
+
+    monkeypatch.setattr(train_module, "_open_stream", open_late)
+    with pytest.raises(preemption.Preempted) as ended:
+        train(tmp_path / "run")
+    assert ended.value.code == 75
+    assert "preempted at step 0; nothing was saved" in capsys.readouterr().err
+    assert list((tmp_path / "run").glob("checkpoint_*")) == []
