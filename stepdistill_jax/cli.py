@@ -307,10 +307,11 @@ def _add_report(commands) -> None:
         commands,
         "report",
         _report,
-        "draw runs into one page that opens offline, with tables and figures",
-        "  stepdistill report runs/fine_tuning runs/step_by_step --output report",
+        "draw runs, or a sweep, into one page that opens offline, with tables and figures",
+        "  stepdistill report runs/fine_tuning runs/step_by_step --output report\n"
+        "  stepdistill report sweeps/table2        # writes sweeps/table2/report",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or a sweep's")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="default RUN/report, or ./report-… for several"
     )
@@ -326,8 +327,17 @@ def _add_report(commands) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from stepdistill_jax.report import write_report
+    from stepdistill_jax.report import is_sweep, write_report, write_sweep_report
 
+    sweeps = [folder for folder in args.runs if is_sweep(folder)]
+    if sweeps:
+        if len(args.runs) > 1 or args.output or args.teachers:
+            raise ValueError(
+                f"{sweeps[0]} is a sweep's folder, which is reported alone, without --output and --teacher; "
+                "give run folders for those."
+            )
+        print(write_sweep_report(sweeps[0]))
+        return
     print(write_report(args.runs, args.output, teachers=args.teachers))
 
 

@@ -1,5 +1,16 @@
-"""Saved metrics of one or several runs -> tables, figures and one HTML page. Reads files only; loads no model."""
+"""Saved metrics of runs or of a sweep -> tables, figures and one HTML page. Reads files only; loads no model."""
+
+from pathlib import Path
 
 from stepdistill_jax.report.page import write_report
+from stepdistill_jax.report.sweep_folder import is_sweep
 
-__all__ = ["write_report"]
+
+def write_sweep_report(sweep_folder: Path | str) -> Path:
+    """Path of the page on a sweep; see `sweep_page.write_sweep_report`."""
+    from stepdistill_jax.report import sweep_page  # numpy and scipy, which the report of a run does without
+
+    return sweep_page.write_sweep_report(sweep_folder)
+
+
+__all__ = ["is_sweep", "write_report", "write_sweep_report"]

@@ -1,33 +1,15 @@
 """Curves of training and dots of test accuracy, as PNG and SVG files and as SVG to put into the page."""
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.report.drawing import INK, MARKERS, Figure, method_colours, save_figure
 from stepdistill_jax.report.noise import accuracy_standard_error
 from stepdistill_jax.report.run_folder import Run
 from stepdistill_jax.report.tables import Row, method_name
-
-# The palette of Okabe and Ito (Color Universal Design, 2008), without yellow, which is faint on white. Their black is
-# INK here: the one colour that the page turns light in dark mode.
-INK = "#1b1f24"
-PALETTE = {
-    "fine_tuning": "#0072B2",
-    "step_by_step": "#D55E00",
-    "distillation": "#009E73",
-    "step_by_step_teacher_label": "#CC79A7",
-    "single_task": "#56B4E9",
-    "rationale_as_input": "#E69F00",
-    "few_shot": INK,
-}
-GRID = "#8a9099"
-MARKERS = "os^DvPX<>*hp"
-WIDTH, HEIGHT = 6.4, 4.0  # inches
 
 
 @dataclass(frozen=True)
@@ -59,19 +41,6 @@ CURVES = (
 )
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure as drawn: where its files lie, the SVG for the page, and what to say of it in words."""
-
-    name: str
-    title: str
-    png: Path
-    svg: Path
-    inline_svg: str
-    description: str
-    counts: str
-
-
 def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> list[Figure]:
     """Every figure that the runs of one dataset have numbers for, saved in `folder` as DATASET-NAME.png and .svg."""
     dataset = rows[0].dataset
@@ -85,7 +54,7 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
             (run, split, points)
             for run in runs
             for split in curve.splits
-            if (points := _points(run, curve, split))
+            if (points := points(run, curve, split))
         ]
         if lines:
             figures.append(_draw_curve(curve, lines, runs, colours, folder=folder, dataset=dataset))
@@ -97,17 +66,8 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
     return figures
 
 
-def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """A colour for each method: the same one in every figure and report; methods of your own share what is left."""
-    colours = {method: PALETTE[method] for method in methods if method in PALETTE}
-    spare = [colour for colour in PALETTE.values() if colour not in colours.values()] or list(
-        PALETTE.values()
-    )
-    strangers = sorted(set(methods) - set(PALETTE))
-    return colours | {method: spare[i % len(spare)] for i, method in enumerate(strangers)}
-
-
-def _points(run: Run, curve: Curve, split: str) -> list[tuple[int, float]]:
+def points(run: Run, curve: Curve, split: str) -> list[tuple[int, float]]:
+    """(step, value) along `curve`; [] where the run has no finite value of it."""
     if not curve.key:
         return [(accuracy.step, accuracy.percent) for accuracy in run.accuracies(split)]
     points = [
@@ -153,7 +113,7 @@ def _draw_curve(
     counts = f"n = {num_runs} run{'s' * (num_runs > 1)}"
     if "validation" in {split for _, split, _ in lines} and (rows := _validation_rows(runs)):
         counts += f", {rows} validation rows"
-    return _save(f"{dataset}-{curve.name}", curve.title, draw, described, counts, folder=folder)
+    return save_figure(f"{dataset}-{curve.name}", curve.title, draw, described, counts, folder=folder)
 
 
 def _draw_test(
@@ -187,7 +147,7 @@ def _draw_test(
     sizes = sorted({row.test.num_examples for row in rows})
     counts = f"n = {' or '.join(f'{size:,}' for size in sizes)} test rows for each line"
     height = max(2.2, 1.2 + 0.62 * len(rows))
-    return _save(
+    return save_figure(
         f"{dataset}-test_accuracy", "Test accuracy", draw, described, counts, folder=folder, height=height
     )
 
@@ -252,63 +212,3 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
 def _label(run: Run) -> str:
     method = method_name(run.method)
     return method if method == run.name else f"{method} ({_short(run.name)})"
-
-
-@contextmanager
-def _plain_style(salt: str) -> Iterator[None]:
-    """Matplotlib's settings while we draw; the salt makes the same numbers give the same SVG, byte for byte."""
-    import matplotlib
-
-    settings = {
-        "svg.hashsalt": salt, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9,
-        "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.alpha": 0.3, "grid.linewidth": 0.6,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
-        "xtick.color": INK, "ytick.color": INK,
-    }  # fmt: skip
-    with matplotlib.rc_context(settings):
-        yield
-
-
-def _save(
-    name: str,
-    title: str,
-    draw: Callable[[Any], None],
-    description: str,
-    counts: str,
-    *,
-    folder: Path,
-    height: float = HEIGHT,
-) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    with _plain_style(name):
-        canvas = Canvas(figsize=(WIDTH, height))  # not pyplot: no global state, no display, nothing to close
-        FigureCanvasAgg(canvas)
-        draw(canvas.add_subplot())
-        canvas.savefig(png, dpi=160, bbox_inches="tight", facecolor="white")
-        text = io.StringIO()
-        canvas.savefig(text, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
-    svg.write_text(text.getvalue(), encoding="utf-8")
-    return Figure(name, title, png, svg, inline_svg(text.getvalue(), name=name), description, counts)
-
-
-def inline_svg(svg: str, *, name: str) -> str:
-    """The <svg> element alone, for a page with others: ids of its own, no address in it, ink in the page's text colour."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r'href="#', f'href="#{name}-', body)
-    body = body.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    body = re.sub(r"fill: #ffffff", "fill: none", body)
-    body = re.sub(
-        r'<svg\b[^>]*?viewBox="([^"]*)"[^>]*>',
-        r'<svg viewBox="\1" aria-hidden="true" focusable="false">',
-        body,
-        count=1,
-    )
-    return body

@@ -10,7 +10,8 @@ from typing import Any
 import jinja2
 
 import stepdistill_jax
-from stepdistill_jax.report.figures import Figure, draw_figures
+from stepdistill_jax.report.drawing import Figure
+from stepdistill_jax.report.figures import draw_figures
 from stepdistill_jax.report.run_folder import Prediction, Run, read_runs
 from stepdistill_jax.report.tables import (
     ABSENT,
@@ -86,9 +87,9 @@ def write_report(
         for dataset in dict.fromkeys(row.dataset for row in rows)
     ]
     sentences, notes = comparisons(rows), _notes(found, rows)
-    _write(folder / "report.csv", comma_separated(rows))
-    _write(folder / "report.md", _markdown_page(_title(found), markdown(rows), sentences, notes))
-    page = _template().render(
+    write_whole(folder / "report.csv", comma_separated(rows))
+    write_whole(folder / "report.md", _markdown_page(_title(found), markdown(rows), sentences, notes))
+    page = load_template("index.html.jinja").render(
         title=_title(found),
         summary=_summary(found),
         columns=COLUMNS,
@@ -102,7 +103,7 @@ def write_report(
         command=_command(runs, output),
         version=stepdistill_jax.__version__,
     )
-    _write(folder / "index.html", page)
+    write_whole(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -113,7 +114,7 @@ def _is_folder(teacher: Mapping[str, Any] | Path | str) -> bool:
 def _clipped_teacher(section: TeacherSection) -> TeacherSection:
     samples = [
         replace(
-            sample, inputs=_clip(sample.inputs), rationale=_clip(sample.rationale), label=_clip(sample.label)
+            sample, inputs=clip(sample.inputs), rationale=clip(sample.rationale), label=clip(sample.label)
         )
         for sample in section.samples
     ]
@@ -129,8 +130,8 @@ def _default_output(runs: Sequence[Run]) -> Path:
     )
 
 
-def _template() -> jinja2.Template:
-    """The page's template. Everything put into it is escaped: a prediction may well hold a <script>."""
+def load_template(name: str) -> jinja2.Template:
+    """A page's template. Everything put into it is escaped: a prediction may well hold a <script>."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -138,10 +139,10 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("index.html.jinja")
+    return environment.get_template(name)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Writes under another name first, so that a page open in a browser is never half a page."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -184,7 +185,7 @@ def _pick_samples(answered: Sequence[tuple[Run, Mapping[str, Prediction]]], spli
     for example_id in ids:
         predictions = tuple(_clipped(each.get(example_id)) for _, each in answered)
         sample = first[example_id]
-        rows.append(Sample(example_id, _clip(sample.inputs), _clip(sample.target), predictions))
+        rows.append(Sample(example_id, clip(sample.inputs), clip(sample.target), predictions))
     caption = (
         f"{count} of {len(shared):,} {split} rows, evenly spaced in the order of the file and not chosen by outcome. "
         "✓ and ✗ as the metric of the dataset counts them."
@@ -194,14 +195,14 @@ def _pick_samples(answered: Sequence[tuple[Run, Mapping[str, Prediction]]], spli
     )
 
 
-def _clip(text: str) -> str:
+def clip(text: str) -> str:
     return text if len(text) <= SAMPLE_CHARACTERS else text[: SAMPLE_CHARACTERS - 1] + "…"
 
 
 def _clipped(prediction: Prediction | None) -> Prediction | None:
     if prediction is None:
         return None
-    return Prediction(prediction.example_id, "", "", _clip(prediction.prediction), prediction.correct)
+    return Prediction(prediction.example_id, "", "", clip(prediction.prediction), prediction.correct)
 
 
 def _notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:

@@ -13,7 +13,10 @@ PREDICTIONS_NAME = re.compile(r"(?P<task>.+)-(?P<split>train|validation|test)-(?
 METHOD_OF_ENDING = {
     "_step_by_step_teacher_label": "step_by_step_teacher_label",
     "_step_by_step": "step_by_step",
-    "_teacher_label": "distillation",
+    "_rationale_then_teacher_label": "rationale_then_teacher_label",
+    "_rationale_then_label": "rationale_then_label",
+    "_rationale_as_input": "rationale_as_input",
+    "_teacher_label": "task_distillation",
     "_rationale": "rationale",
     "_label": "fine_tuning",
 }

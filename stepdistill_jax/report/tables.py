@@ -20,14 +20,15 @@ from stepdistill_jax.report.teachers import has_records, read_test_correct
 
 METHOD_NAMES = {
     "fine_tuning": "fine-tuning",
-    "distillation": "standard distillation",
+    "task_distillation": "standard distillation",
     "step_by_step": "step-by-step",
     "step_by_step_teacher_label": "step-by-step, teacher labels",
-    "single_task": "single-task rationale",
+    "rationale_then_label": "single-task rationale then label",
+    "rationale_then_teacher_label": "single-task rationale then teacher label",
     "rationale_as_input": "rationale as input",
-    "few_shot": "few-shot CoT",
+    "few_shot_cot": "few-shot CoT",
 }
-TEACHER = "few_shot"
+TEACHER = "few_shot_cot"
 ABSENT = "–"
 
 
@@ -219,7 +220,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.name,
         row.dataset,
         row.method_name,
-        _count(row.num_parameters),
+        count_text(row.num_parameters),
         ABSENT if row.num_steps is None else f"{row.num_steps:,}",
         ABSENT if row.seed is None else str(row.seed),
         _decimal(row.label_loss, 3),
@@ -292,7 +293,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _count(number: int | None) -> str:
+def count_text(number: int | None) -> str:
     """220.0 M for 220,012,345, and so on."""
     if number is None:
         return ABSENT

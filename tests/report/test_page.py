@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stepdistill_jax.report import write_report
-from stepdistill_jax.report.figures import PALETTE, method_colours
+from stepdistill_jax.report.drawing import PALETTE, method_colours
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 CURVES = (

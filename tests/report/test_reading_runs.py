@@ -140,7 +140,7 @@ def test_runs_of_equal_names_are_told_apart_and_repeats_count_once(run_folder, t
     ("task", "dataset", "method"),
     [
         ("cqa_label", "cqa", "fine_tuning"),
-        ("cqa_teacher_label", "cqa", "distillation"),
+        ("cqa_teacher_label", "cqa", "task_distillation"),
         ("my_set_step_by_step", "my_set", "step_by_step"),
         ("cqa_step_by_step_teacher_label", "cqa", "step_by_step_teacher_label"),
         ("other", "other", "unknown"),

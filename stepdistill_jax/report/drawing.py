@@ -1,0 +1,109 @@
+"""What all figures share: one colour a method, matplotlib's settings, and PNG and SVG files the same byte for byte."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The palette of Okabe and Ito (Color Universal Design, 2008), without yellow, which is faint on white. Their black is
+# INK here: the one colour that the page turns light in dark mode.
+INK = "#1b1f24"
+PALETTE = {
+    "fine_tuning": "#0072B2",
+    "step_by_step": "#D55E00",
+    "task_distillation": "#009E73",
+    "step_by_step_teacher_label": "#CC79A7",
+    "rationale_then_label": "#56B4E9",
+    "rationale_as_input": "#E69F00",
+    "few_shot_cot": INK,
+}
+GRID = "#8a9099"
+MARKERS = "os^DvPX<>*hp"
+WIDTH, HEIGHT = 6.4, 4.0  # inches
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as drawn: where its files lie, the SVG for the page, and what to say of it in words."""
+
+    name: str
+    title: str
+    png: Path
+    svg: Path
+    inline_svg: str
+    description: str
+    counts: str
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """A colour for each method: the same one in every figure and report; methods of your own share what is left."""
+    colours = {method: PALETTE[method] for method in methods if method in PALETTE}
+    spare = [colour for colour in PALETTE.values() if colour not in colours.values()] or list(
+        PALETTE.values()
+    )
+    strangers = sorted(set(methods) - set(PALETTE))
+    return colours | {method: spare[i % len(spare)] for i, method in enumerate(strangers)}
+
+
+@contextmanager
+def _plain_style(salt: str) -> Iterator[None]:
+    """Matplotlib's settings while we draw; the salt makes the same numbers give the same SVG, byte for byte."""
+    import matplotlib
+
+    settings = {
+        "svg.hashsalt": salt, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9,
+        "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.alpha": 0.3, "grid.linewidth": 0.6,
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
+        "xtick.color": INK, "ytick.color": INK,
+    }  # fmt: skip
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def save_figure(
+    name: str,
+    title: str,
+    draw: Callable[[Any], None],
+    description: str,
+    counts: str,
+    *,
+    folder: Path,
+    height: float = HEIGHT,
+) -> Figure:
+    """Draws on one pair of axes by `draw`, and saves it in `folder` as NAME.png and NAME.svg."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with _plain_style(name):
+        canvas = Canvas(figsize=(WIDTH, height))  # not pyplot: no global state, no display, nothing to close
+        FigureCanvasAgg(canvas)
+        draw(canvas.add_subplot())
+        canvas.savefig(png, dpi=160, bbox_inches="tight", facecolor="white")
+        text = io.StringIO()
+        canvas.savefig(text, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
+    svg.write_text(text.getvalue(), encoding="utf-8")
+    return Figure(name, title, png, svg, inline_svg(text.getvalue(), name=name), description, counts)
+
+
+def inline_svg(svg: str, *, name: str) -> str:
+    """The <svg> element alone, for a page with others: ids of its own, no address in it, ink in the page's text colour."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'href="#', f'href="#{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    body = re.sub(r"fill: #ffffff", "fill: none", body)
+    body = re.sub(
+        r'<svg\b[^>]*?viewBox="([^"]*)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true" focusable="false">',
+        body,
+        count=1,
+    )
+    return body

@@ -1,0 +1,145 @@
+"""Which groups of a sweep are compared, and what each comparison says in words."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepdistill_jax.report.noise import NOISE_STANDARD_ERRORS, accuracy_standard_error, unpaired_difference
+from stepdistill_jax.report.statistics import over_seeds, paired_test
+from stepdistill_jax.report.sweep_folder import Group, Sweep, setting_text
+from stepdistill_jax.report.tables import TEACHER
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean accuracy of a minus that of b in points. low, high and p_value are None where answers were not kept."""
+
+    dataset: str
+    where: str  # size and share that both have
+    a: Group
+    b: Group
+    points: float
+    standard_error: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    mcnemar_p: float | None
+    num_examples: int
+    below_noise: bool
+
+    @property
+    def verdict(self) -> str:
+        return "below the noise" if self.below_noise else "beyond the noise"
+
+    @property
+    def sentence(self) -> str:
+        place = f"{self.dataset}{', ' + self.where if self.where else ''}"
+        if abs(self.points) < 1e-9:
+            return f"{place}: {self.a.label} and {self.b.label} are equally accurate."
+        numbers = (
+            f"{place}: {self.a.label} is {abs(self.points):.1f} points {'above' if self.points > 0 else 'below'} "
+            f"{self.b.label} (standard error {self.standard_error:.1f}"
+        )
+        p_value = self.p_value if self.mcnemar_p is None else self.mcnemar_p
+        numbers += ", not paired)" if p_value is None else f", p = {p_value:.4f})"
+        if self.below_noise:
+            return f"{numbers}: below the noise, so it is no evidence that they differ."
+        return f"{numbers}: beyond the noise."
+
+
+def compare_groups(sweep: Sweep) -> list[Comparison]:
+    """Methods of equal dataset, size and share with each other, and each group with its dataset's teachers."""
+    found = []
+    for dataset in sweep.datasets:
+        students = sweep.students(dataset)
+        for a, b in itertools.combinations(students, 2):
+            if (a.size, a.share) == (b.size, b.share):
+                # The baseline comes second, so that a gain has a plus.
+                a, b = (b, a) if a.method == "fine_tuning" else (a, b)
+                found.append(_compare(a, b, _where(sweep, a)))
+        found += [_compare(a, b, _where(sweep, a)) for a in students for b in sweep.teachers(dataset)]
+    return found
+
+
+def _where(sweep: Sweep, group: Group) -> str:
+    names = [name for name in ("size", "train_share") if name in sweep.varying]
+    settings = group.first.settings
+    return ", ".join(setting_text(name, settings[name]) for name in names if settings.get(name) is not None)
+
+
+def _compare(a: Group, b: Group, where: str) -> Comparison:
+    ids = _shared_ids([*a.runs, *b.runs])
+    if not ids:
+        return _compare_unpaired(a, b, where)
+    seeds_a, seeds_b = [run.seed for run in a.runs], [run.seed for run in b.runs]
+    test = paired_test(
+        _right(a, ids),
+        _right(b, ids),
+        seeds_paired=seeds_a == seeds_b and TEACHER not in (a.method, b.method),
+    )
+    # The exact test decides for single models; the bootstrap's interval stands beside it.
+    below_noise = test.below_noise if test.mcnemar_p is None else test.mcnemar_p >= 0.05
+    return Comparison(
+        a.dataset, where, a, b, test.points, test.standard_error, test.low, test.high, test.p_value, test.mcnemar_p,
+        test.num_examples, below_noise,
+    )  # fmt: skip
+
+
+def _compare_unpaired(a: Group, b: Group, where: str) -> Comparison:
+    """Rows and seeds of both sides as if drawn apart: variances are added."""
+    means = [over_seeds(group.percents) for group in (a, b)]
+    counts = [
+        (round(mean.mean * group.first.test.num_examples / 100), group.first.test.num_examples)
+        for mean, group in zip(means, (a, b), strict=True)
+    ]
+    error = float(
+        np.hypot(
+            unpaired_difference(*counts).standard_error,
+            np.hypot(means[0].standard_error or 0.0, means[1].standard_error or 0.0),
+        )
+    )
+    points = means[0].mean - means[1].mean
+    below_noise = abs(points) < NOISE_STANDARD_ERRORS * error or error == 0.0
+    return Comparison(
+        a.dataset, where, a, b, points, error, None, None, None, None, min(n for _, n in counts), below_noise
+    )
+
+
+def _shared_ids(runs: Iterable) -> list[str]:
+    """Ids of the test rows that every run answered, in order of id; [] if one kept no answers."""
+    ids = None
+    for run in runs:
+        ids = set(run.correct) if ids is None else ids & run.correct.keys()
+    return sorted(ids or ())
+
+
+def _right(group: Group, ids: Sequence[str]) -> np.ndarray:
+    return np.array([[run.correct[name] for name in ids] for run in group.runs], bool)
+
+
+def beats_teacher(sweep: Sweep, group: Group) -> bool:
+    """Whether the mean over seeds is above the best teacher's accuracy on the dataset."""
+    best = max(max(teacher.percents) for teacher in sweep.teachers(group.dataset))
+    return over_seeds(group.percents).mean > best
+
+
+def noise_sentences(sweep: Sweep) -> list[str]:
+    """What one test split can tell apart, for each dataset: 'svamp: 200 test rows; … 3.4 points …'."""
+    sentences = []
+    for dataset in sweep.datasets:
+        runs = [run for group in sweep.of(dataset) for run in group.runs]
+        for rows in sorted({run.test.num_examples for run in runs}):
+            errors = [
+                (accuracy_standard_error(run.test.num_correct, rows), run.test.percent)
+                for run in runs
+                if run.test.num_examples == rows
+            ]
+            error, percent = max(errors)
+            sentences.append(
+                f"{dataset}: {rows:,} test rows, so one run's accuracy has a binomial standard error of {error:.1f} points "
+                f"(at {percent:.1f} %). Differences of less than about twice that between single runs are noise unless the paired "
+                "test says otherwise."
+            )
+    return sentences
