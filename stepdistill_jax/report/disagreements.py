@@ -1,9 +1,9 @@
 """Test rows that one of two methods gets right and the other wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stepdistill_jax.report.sweep_folder import SweepRun
+from stepdistill_jax.report.sweep_folder import Sweep, SweepRun
 from stepdistill_jax.report.sweep_tests import Comparison
 from stepdistill_jax.report.tables import TEACHER
 
@@ -45,14 +45,14 @@ class DisagreementSection:
     rows: tuple[Disagreement, ...]
 
 
-def disagreements(comparisons: Sequence[Comparison]) -> list[DisagreementSection]:
+def disagreements(sweep: Sweep, comparisons: Sequence[Comparison]) -> list[DisagreementSection]:
     """Sections for the pairs with kept answers: most data and the largest students first, students before teachers."""
     pairs = [each for each in comparisons if each.low is not None]
     pairs.sort(key=lambda each: (each.b.method == TEACHER, -(each.a.share or 0.0), -(each.a.median("parameters") or 0.0)))  # fmt: skip
-    return [section for each in pairs[:MOST_PAIRS] if (section := _section(each)).rows]
+    return [section for each in pairs[:MOST_PAIRS] if (section := _section(sweep, each)).rows]
 
 
-def _section(comparison: Comparison) -> DisagreementSection:
+def _section(sweep: Sweep, comparison: Comparison) -> DisagreementSection:
     """Of the first seed that both have, else of each side's first."""
     seeds = {run.seed: run for run in comparison.b.runs}
     a = next((run for run in comparison.a.runs if run.seed in seeds), comparison.a.runs[0])
@@ -60,6 +60,7 @@ def _section(comparison: Comparison) -> DisagreementSection:
     shared = [name for name in a.correct if name in b.correct]
     only_a = [name for name in shared if a.correct[name] and not b.correct[name]]
     only_b = [name for name in shared if b.correct[name] and not a.correct[name]]
+    taught = {**sweep.teacher_rationales(b), **sweep.teacher_rationales(a)} if b.method != TEACHER else {}
     place = f"{comparison.dataset}{', ' + comparison.where if comparison.where else ''}"
     return DisagreementSection(
         title=f"{place}: {comparison.a.label} against {comparison.b.label}",
@@ -68,7 +69,7 @@ def _section(comparison: Comparison) -> DisagreementSection:
         num_only_a=len(only_a),
         num_only_b=len(only_b),
         num_rows=len(shared),
-        rows=tuple(_row(name, a, b) for name in [*_spaced(only_a), *_spaced(only_b)]),
+        rows=tuple(_row(name, a, b, taught) for name in [*_spaced(only_a), *_spaced(only_b)]),
     )
 
 
@@ -77,17 +78,11 @@ def _spaced(names: Sequence[str]) -> list[str]:
     return [names[i * len(names) // count] for i in range(count)]
 
 
-def _row(name: str, a: SweepRun, b: SweepRun) -> Disagreement:
-    teachers = [run.rationales[name][1] for run in (a, b) if name in run.rationales]
+def _row(name: str, a: SweepRun, b: SweepRun, taught: Mapping[str, str]) -> Disagreement:
+    beside = [run.rationales[name][1] for run in (a, b) if name in run.rationales]
     first = a.answers[name]
-    return Disagreement(
-        name,
-        first.inputs,
-        first.target,
-        _answer(a, name),
-        _answer(b, name),
-        next((text for text in teachers if text), ""),
-    )
+    teachers = next((text for text in beside if text), taught.get(name, ""))
+    return Disagreement(name, first.inputs, first.target, _answer(a, name), _answer(b, name), teachers)
 
 
 def _answer(run: SweepRun, name: str) -> Answer:

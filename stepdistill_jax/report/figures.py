@@ -51,10 +51,10 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
         if curve.name == "loss" and label_losses_are_there:
             continue  # the loss is the sum of the two that follow, which say more
         lines = [
-            (run, split, points)
+            (run, split, found)
             for run in runs
             for split in curve.splits
-            if (points := points(run, curve, split))
+            if (found := points(run, curve, split))
         ]
         if lines:
             figures.append(_draw_curve(curve, lines, runs, colours, folder=folder, dataset=dataset))

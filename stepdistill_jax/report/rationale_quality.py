@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from stepdistill_jax.datasets import equations
 from stepdistill_jax.report.sweep_folder import SweepRun
@@ -25,8 +26,12 @@ class RationaleQuality:
     mean_words: float
 
 
-def rationale_quality(run: SweepRun) -> RationaleQuality | None:
+def rationale_quality(
+    run: SweepRun, teachers: Mapping[str, str] = MappingProxyType({})
+) -> RationaleQuality | None:
     """The quality of the rationales a run wrote on the test split; None if it wrote none.
+
+    `teachers` are the teacher's rationales by example id, for a run that does not have them beside its own.
 
     ROUGE-1 and ROUGE-L are mean F1 by rouge-score, stemmed; BLEU is the corpus's by sacrebleu.
     """
@@ -34,7 +39,11 @@ def rationale_quality(run: SweepRun) -> RationaleQuality | None:
     ids = ids[:: -(-len(ids) // MOST_ROWS)] if ids else []
     if not ids:
         return None
-    pairs = {name: run.rationales[name] for name in ids}
+    pairs = {
+        name: (own, beside or teachers.get(name, ""))
+        for name in ids
+        for own, beside in [run.rationales[name]]
+    }
     taught = {name: pair for name, pair in pairs.items() if pair[1]}
     rouge_1, rouge_l, bleu = _overlap(taught) if taught else (None, None, None)
     predicted = [supports(pairs[name][0], run.answers[name].prediction) for name in ids]
@@ -51,13 +60,8 @@ def rationale_quality(run: SweepRun) -> RationaleQuality | None:
 
 
 def _overlap(pairs: Mapping[str, tuple[str, str]]) -> tuple[float, float, float]:
-    try:
-        import sacrebleu
-        from rouge_score import rouge_scorer
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name} is needed to score rationales: pip install rouge-score sacrebleu"
-        ) from error
+    import sacrebleu  # here, as nltk alone takes a second
+    from rouge_score import rouge_scorer
 
     scorer = rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
     scores = [scorer.score(teachers, students) for students, teachers in pairs.values()]

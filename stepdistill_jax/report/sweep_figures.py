@@ -132,6 +132,8 @@ def _draw_lines(
             axes.axhline(percent, color=INK, linestyle=style, linewidth=1.1, label=label)
         if axis.logarithmic:
             _logarithmic(axes, [axis.place(group) for group in groups])
+        if axis.name == "share":
+            axes.set_xlim(0.0, 104.0)
         axes.set_xlabel(axis.label)
         axes.set_ylabel("test answers right (%)")
         axes.set_title(f"{axis.title} · {place}", loc="left")
@@ -263,11 +265,11 @@ def _draw_least(sweep: Sweep, dataset: str, *, folder: Path) -> Iterable[Figure]
         for i, (look, (label, members)) in enumerate(
             zip(_looks(list(lines.values())), lines.items(), strict=True)
         ):
-            spread = 1.0 + 0.035 * (i - (len(lines) - 1) / 2)  # methods side by side, not over each other
+            spread = 3.0 * (i - (len(lines) - 1) / 2)  # methods side by side, not over each other
             for filled in (True, False):
                 shown = [group for group in members if beats_teacher(sweep, group) == filled]
                 axes.plot(
-                    [100.0 * group.share * spread for group in shown], [group.median("parameters") for group in shown],
+                    [100.0 * group.share + spread for group in shown], [group.median("parameters") for group in shown],
                     color=look["color"], marker=look["marker"], linestyle="none", markersize=8,
                     markerfacecolor=look["color"] if filled else "none",
                 )  # fmt: skip
@@ -276,7 +278,7 @@ def _draw_least(sweep: Sweep, dataset: str, *, folder: Path) -> Iterable[Figure]
             if winners:
                 least = min(winners, key=lambda each: (each.median("parameters"), each.share))
                 axes.plot(
-                    100.0 * least.share * spread, least.median("parameters"), marker="o", markersize=17, linestyle="none",
+                    100.0 * least.share + spread, least.median("parameters"), marker="o", markersize=17, linestyle="none",
                     markerfacecolor="none", color=look["color"],
                 )  # fmt: skip
         axes.set_yscale("log")
@@ -284,7 +286,7 @@ def _draw_least(sweep: Sweep, dataset: str, *, folder: Path) -> Iterable[Figure]
         axes.set_yticks(sizes, [count_text(round(size)) for size in sizes])
         axes.minorticks_off()
         axes.set_ylim(sizes[0] / 1.8, sizes[-1] * 1.8)
-        axes.set_xlim(0.0, 108.0)
+        axes.set_xlim(0.0, 100.0 + 3.0 * (len(lines) / 2 + 1))
         axes.set_xlabel("share of the training data (%)")
         axes.set_ylabel("parameters of the student")
         axes.set_title(f"Filled: beats the teacher ({teacher:.1f} %) · {dataset}", loc="left")

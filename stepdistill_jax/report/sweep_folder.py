@@ -188,6 +188,13 @@ class Sweep:
     def teachers(self, dataset: str) -> list[Group]:
         return [group for group in self.of(dataset) if group.method == TEACHER]
 
+    def teacher_rationales(self, run: SweepRun) -> Mapping[str, str]:
+        """Example id -> rationale of the run's own teacher on the test split; {} where the teacher was no run."""
+        for group in self.teachers(run.dataset):
+            if group.first.settings.get("teacher") == run.settings.get("teacher"):
+                return {name: text for name, (text, _) in group.first.rationales.items()}
+        return {}
+
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is a sweep's rather than a run's."""

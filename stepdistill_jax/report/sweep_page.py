@@ -52,7 +52,7 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
         sentences=[each.sentence for each in comparisons],
         noise=noise_sentences(sweep),
         notes=_notes(sweep),
-        disagreements=disagreements(comparisons),
+        disagreements=disagreements(sweep, comparisons),
         address=run_address,
         clip=clip,
         sources=sorted({each.source for each in published}),

@@ -11,7 +11,7 @@ from stepdistill_jax.report.statistics import over_seeds
 from stepdistill_jax.report.sweep_folder import Group, Sweep, SweepRun
 from stepdistill_jax.report.sweep_tests import Comparison, beats_teacher
 from stepdistill_jax.report.table import Cell, Column, Table
-from stepdistill_jax.report.tables import ABSENT, count_text, duration, method_name
+from stepdistill_jax.report.tables import ABSENT, TEACHER, count_text, duration, method_name
 
 _TITLES = {"train_share": "Share of data", "rationale_weight": "λ"}
 
@@ -58,6 +58,8 @@ def run_address(run: SweepRun) -> str:
 
 
 def _seed_links(group: Group) -> tuple[tuple[str, str], ...]:
+    if group.method == TEACHER:
+        return tuple((f"{run.test.percent:.1f}", run_address(run)) for run in group.runs)
     return tuple((f"seed {run.seed}: {run.test.percent:.1f}", run_address(run)) for run in group.runs)
 
 
@@ -196,7 +198,9 @@ def _rationales(sweep: Sweep) -> Table:
     )  # fmt: skip
     rows = []
     for run in sweep.runs:
-        if (quality := rationale_quality(run)) is not None:
+        if (
+            quality := rationale_quality(run, sweep.teacher_rationales(run) if run.method != TEACHER else {})
+        ) is not None:
             rows.append(
                 (
                     *_setting_cells(sweep, run), Cell(str(run.seed), run.seed, ((str(run.seed), run_address(run)),)),
