@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_eval,
         _add_infer,
         _add_predict,
+        _add_sweep,
         _add_report,
         _add_convert,
         _add_demo,
@@ -300,6 +301,22 @@ def _predict(args: argparse.Namespace) -> None:
     answers = runs.predict(args.run, texts, rationale=args.rationale, step=args.step, data_dir=args.data_dir)
     for answer in answers:
         print(answer)
+
+
+def _add_sweep(commands) -> None:
+    from stepdistill_jax.experiments import command
+
+    parser = _add(
+        commands,
+        "sweep",
+        command.run,
+        "do an experiment file's runs: every combination of data, methods, students, shares and seeds",
+        "  stepdistill sweep experiments/small/every_method.toml\n  stepdistill sweep experiments/small/table2.toml --jobs 2\n"
+        "  stepdistill sweep experiments/paper/table2.toml --check\n"
+        "  stepdistill sweep experiments/paper/table2.toml --print > commands.txt",
+    )
+    command.add_sweep_arguments(parser)
+    _add_data_dir(parser)
 
 
 def _add_report(commands) -> None:

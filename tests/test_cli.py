@@ -13,7 +13,7 @@ from stepdistill_jax import cli, runs
 from stepdistill_jax.engine import gin_flags
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "teach", "train", "eval", "infer", "predict", "report", "convert", "demo")
+COMMANDS = ("prepare", "teach", "train", "eval", "infer", "predict", "sweep", "report", "convert", "demo")
 HELP_OF_ALL = """
 import contextlib, io, json, sys
 from stepdistill_jax import cli

@@ -13,6 +13,7 @@ RUN_FILES = sorted(path.name for path in (ROOT / "gin").glob("dsbs_*.gin"))
 # Of T5 v1.1 with a 32,128-row vocabulary (Raffel et al. 2020; released_checkpoints.md says 77 M to 11 B); of ours, as
 # their own gin files say.
 MILLION_PARAMETERS = {
+    "dsbs_t5_micro.gin": (0.2, 0.4),
     "dsbs_t5_tiny.gin": (1.4, 1.8),
     "dsbs_t5_mini.gin": (19, 22),
     "dsbs_t5_small.gin": (76, 78),

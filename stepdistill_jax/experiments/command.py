@@ -1,0 +1,59 @@
+"""The sub-command `stepdistill sweep`: its flags, and what each does."""
+
+import argparse
+from pathlib import Path
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """FILE, and the flags of `sweep`."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="an experiment file, such as experiments/small/table2.toml"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="SWEEP", help="default runs/<folder>_<file> of the experiment file"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="runs at a time (default 1)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="list the runs, those that are done and the others")
+    what.add_argument(
+        "--check", action="store_true", help="read all gin files and build all students in shape only"
+    )
+    what.add_argument(
+        "--print", action="store_true", help="print a shell command for every run, for a cluster's array job"
+    )
+    what.add_argument("--only", metavar="RUN_ID", help="do this run alone, in this process")
+    parser.add_argument(
+        "--child", action="store_true", help=argparse.SUPPRESS
+    )  # of a sweep, and ends with it
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what the flags say; returns the exit status."""
+    from stepdistill_jax.experiments import checking, children, planned_run, prepared_data, single_run, sweep
+    from stepdistill_jax.experiments.experiment_file import read_experiment
+
+    if args.child:
+        children.end_with_parent()
+    experiment = read_experiment(args.file)
+    output = args.output or planned_run.default_output(experiment)
+    where = {"output": output, "data_dir": args.data_dir}
+    if args.list:
+        print(*sweep.listing(experiment, output), sep="\n")
+    elif args.check:
+        for line in checking.check(experiment):
+            print(line, flush=True)
+        print(
+            f"{args.file}: {len(planned_run.planned_runs(experiment))} runs; every gin file is read, every student built"
+        )
+    elif args.print:
+        for planned in planned_run.planned_runs(experiment):
+            print(single_run.command_of(planned, file=args.file, **where))
+    elif args.only:
+        planned = planned_run.find_run(experiment, args.only)
+        command = single_run.command_of(planned, file=args.file, **where)
+        if not args.child:
+            prepared_data.provide_data([planned], data_dir=args.data_dir)
+        single_run.do_run(planned, command=command, **where)
+    else:
+        return sweep.sweep(experiment, jobs=args.jobs, **where)
+    return 0
