@@ -31,6 +31,7 @@ from stepdistill_jax.engine.train_state import FlaxOptimTrainState
 
 # In a checkpoint's folder, this file keeps it from being deleted; T5X's name.
 _PINNED = "PINNED"
+_CHUNK_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +176,16 @@ def read_stream_position(path: str | os.PathLike[str]) -> StreamPosition:
 
 
 def _save_args(state_dict: Mapping[str, Any], dtype: str | None) -> Any:
-    """What Orbax does to each array on the host: the parameters' floats become `dtype`."""
+    """What Orbax does to each array on the host: the parameters' floats become `dtype`, and no chunk is too large.
+
+    A chunk is read whole, so its size is what reading any slice takes; Orbax's own are as large as a device's part.
+    """
 
     def args(keys: Sequence[Any], leaf: Any) -> ocp.SaveArgs:
         is_parameter = keys[0].key == "target" and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return ocp.SaveArgs(dtype=jnp.dtype(dtype) if dtype and is_parameter else None)
+        return ocp.SaveArgs(
+            dtype=jnp.dtype(dtype) if dtype and is_parameter else None, chunk_byte_size=_CHUNK_BYTES
+        )
 
     return jax.tree_util.tree_map_with_path(args, state_dict)
 

@@ -6,6 +6,7 @@ DST/huggingface/         config.json and the tokenizer's files, as they were
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stepdistill_jax.engine.checkpoint_writer import write_parameters
+from stepdistill_jax.engine.checkpoint_writer import ArrayInParts, write_parameters
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import read_json, scales_logits, sizes_of_config
 from stepdistill_jax.interop.huggingface_weights import open_weights
-from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast, read_transposed, same_numbers
+from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast, same_numbers
 from stepdistill_jax.interop.model_gin import PUBLIC_VOCABULARIES, gin_of_sizes
 from stepdistill_jax.interop.new_folder import new_folder
 from stepdistill_jax.interop.parameter_names import Parameter
@@ -66,7 +67,7 @@ def _size_name(sizes: T5Sizes) -> str:
 def convert_from_huggingface(
     source: Path, destination: Path, *, step: int = DEFAULT_STEP, dtype: str | None = None
 ) -> ConvertedModel:
-    """Writes DST, whole or not at all; in memory is one tensor at a time.
+    """Writes DST, whole or not at all; in memory is a part of one tensor at a time.
 
     Args:
       source: a folder with config.json and weights, safetensors or torch, sharded or not.
@@ -114,11 +115,23 @@ def convert_from_huggingface(
 
 def _arrays(
     matched: Sequence[tuple[Parameter, LazyArray]], dtype: str | None, progress: tqdm
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, ArrayInParts]]:
     for parameter, array in matched:
-        numbers = read_transposed(array) if parameter.turned else array.read()
-        yield parameter.name, cast(numbers, dtype, name=parameter.huggingface)
+        read = functools.partial(_read_part, parameter, array, dtype)
+        yield (
+            parameter.name,
+            ArrayInParts(parameter.shape, FLOAT_DTYPES[dtype] if dtype else array.dtype, read),
+        )
         progress.update(array.num_bytes)
+
+
+def _read_part(
+    parameter: Parameter, array: LazyArray, dtype: str | None, part: tuple[slice, ...]
+) -> np.ndarray:
+    """A part of a parameter, read by the rows that Hugging Face's file has."""
+    rows, *columns = reversed(part) if parameter.turned else part
+    numbers = array.read_rows(rows.start, rows.stop)[:, *columns]
+    return cast(numbers.T if parameter.turned else numbers, dtype, name=parameter.huggingface)
 
 
 def _match(

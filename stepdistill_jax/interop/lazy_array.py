@@ -22,12 +22,16 @@ class LazyArray:
     dtype: float32, bfloat16 or float16; others are refused where names and shapes are compared.
     read_rows: (start, stop) -> those rows of the first axis, of a scalar its only number; a new array each time.
     source: names the tensor within its file, so that two names of one tensor can be told; None if unknown.
+    read_columns: (start, stop) -> those columns of a matrix, where the file gives them as easily as rows.
+    chunk: shape of what the file can only give whole, by axis; None where it gives any rows by themselves.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read_rows: Callable[[int, int], np.ndarray]
     source: object = None
+    read_columns: Callable[[int, int], np.ndarray] | None = None
+    chunk: tuple[int, ...] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -37,21 +41,15 @@ class LazyArray:
         """The whole array."""
         return self.read_rows(0, self.shape[0] if self.shape else 1)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, rows), each block of about BLOCK_BYTES."""
-        rows = self.shape[0] if self.shape else 1
-        row_bytes = max(1, self.num_bytes // max(rows, 1))
-        step = max(1, BLOCK_BYTES // row_bytes)
-        for start in range(0, rows, step):
-            yield start, self.read_rows(start, min(start + step, rows))
-
-
-def read_transposed(array: LazyArray) -> np.ndarray:
-    """A matrix turned, in memory for one of it: blocks of rows become blocks of columns."""
-    turned = np.empty(array.shape[::-1], array.dtype)
-    for start, rows in array.blocks():
-        turned[:, start : start + len(rows)] = rows.T
-    return turned
+    def blocks(self, axis: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows) of the whole, or columns for axis 1; each block of about BLOCK_BYTES, in whole chunks."""
+        read = self.read_columns if axis else self.read_rows
+        length = self.shape[axis] if self.shape else 1
+        step = max(1, BLOCK_BYTES // max(1, self.num_bytes // max(length, 1)))
+        if self.chunk:
+            step = -(-step // self.chunk[axis]) * self.chunk[axis]
+        for start in range(0, length, step):
+            yield start, read(start, min(start + step, length))
 
 
 def same_numbers(first: LazyArray, second: LazyArray) -> bool:

@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stepdistill_jax.interop.lazy_array import BLOCK_BYTES, FLOAT_DTYPES, LazyArray, cast
+from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast
 
+_WRITE_BYTES = 4 << 20
 SHARD_BYTES = 5 * 10**9  # transformers' own limit, until version 5 raised it
 _DTYPE_NAMES = {
     FLOAT_DTYPES["float32"]: "F32",
@@ -121,8 +122,12 @@ def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
 
 
 def _rows(tensor: Tensor) -> Iterator[np.ndarray]:
-    whole = tensor.array.read()
-    turned = whole.T if tensor.turned else whole
-    step = max(1, BLOCK_BYTES // max(1, whole.nbytes // len(turned)))
-    for start in range(0, len(turned), step):
-        yield turned[start : start + step]
+    for _, block in tensor.array.blocks(axis=1 if tensor.turned else 0):
+        rows = block.T if tensor.turned else block
+        if not rows.ndim:
+            yield rows
+            continue
+        # A block may be a chunk of many MB; what is turned and cast of it is held beside it.
+        step = max(1, _WRITE_BYTES // max(1, rows.nbytes // len(rows)))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
