@@ -9,8 +9,6 @@ a checkpoint that `convert` wrote, `export of a run` one that Orbax wrote with t
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -74,16 +72,23 @@ def main() -> None:
 
 
 def _measured(direction: str, source: str, destination: str) -> dict[str, float]:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    imported_bytes = _status_bytes("VmRSS")
     begun = time.monotonic()
     (convert_from_huggingface if direction == "import" else convert_to_huggingface)(
         Path(source), Path(destination)
     )
     return {
-        "imported_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "imported_bytes": imported_bytes,
+        "peak_bytes": _status_bytes("VmHWM"),  # ru_maxrss would count the parent's
         "seconds": time.monotonic() - begun,
     }
+
+
+def _status_bytes(name: str) -> int:
+    [line] = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")
+    ]
+    return int(line.split()[1]) * 1024
 
 
 def _write_model(folder: Path, args: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ _SMALL, _SAFETENSORS, _TORCH = ["*.json", "*.model"], ["*.safetensors"], ["pytor
 def download(address: str) -> Path:
     """The folder of hf://OWNER/NAME or hf://OWNER/NAME@REVISION in the client's cache, downloaded if need be.
 
-    Only config, tokenizer and weights come: safetensors, or torch's where there are none.
+    Only config, tokenizer and weights come: safetensors, or torch's where there are none. A download that broke off goes on
+    where the client's cache stands.
 
     Raises:
       ValueError: for another address, or if huggingface_hub is not installed.
@@ -22,7 +23,7 @@ def download(address: str) -> Path:
         raise ValueError(f"{address!r} names no model; write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub import errors
     except ImportError as error:
         raise ValueError(
             f"{address}: downloading needs `pip install huggingface_hub`; or download the folder by other means and name it."
@@ -38,7 +39,20 @@ def download(address: str) -> Path:
     try:
         folder = fetch([*_SMALL, *_SAFETENSORS])
         return folder if any(folder.glob("*.safetensors")) else fetch([*_SMALL, *_TORCH])
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise OSError(f"{address} was not downloaded: {error}") from error
-    except OSError as error:
-        raise OSError(f"{address} was not downloaded, and a folder of it is not there: {error}") from error
+    except errors.GatedRepoError as error:
+        mend = "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of yours"
+        raise OSError(f"{address} was not downloaded; {mend}.") from error
+    except errors.RepositoryNotFoundError as error:
+        mend = "the hub has no such model, or it is private: mend the name, or set HF_TOKEN to a token that may read it"
+        raise OSError(f"{address} was not downloaded; {mend}.") from error
+    except errors.RevisionNotFoundError as error:
+        raise OSError(
+            f"{address} was not downloaded; the model has no revision {match['revision']!r}: name a branch, tag or commit."
+        ) from error
+    except (
+        Exception
+    ) as error:  # of the client, its HTTP library or its transfer library, which change between versions
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(
+            f"{address} was not downloaded, and a whole folder of it is not there; the same command goes on: {cause}"
+        ) from error
