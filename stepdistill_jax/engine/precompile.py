@@ -31,8 +31,11 @@ _MEND = (
     "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS), raise NUM_MICROBATCHES, keep "
     "less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
 )
-# How libtpu says, in some versions, that a program is too large: "Used 215.17G of 31.25G hbm."
-_HBM = re.compile(r"Used (?P<used>[\d.]+)(?P<unit>[KMG]) of [\d.]+[KMG]")
+# How libtpu says that a program is too large: of all its memory, or, as 0.0.42 does, of temporaries that are too many alone.
+_ALL_USED = re.compile(r"Used (?P<used>[\d.]+[KMG]) of (?P<there>[\d.]+[KMG])")
+_PART_USED = re.compile(
+    r"required for (?P<part>[\w ]+) \((?P<used>[\d.]+[KMG])\) exceeds available HBM \((?P<there>[\d.]+[KMG])\)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,16 +265,31 @@ def _compile(lowered: Any, topology: Topology | None) -> Any:
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        used = _HBM.search(str(error))
         if "RESOURCE_EXHAUSTED" not in str(error) or topology is None:
             raise
-        needs = f"{used['used']} {used['unit']}iB" if used else "more memory"
-        raise ValueError(_does_not_fit(topology, needs)) from error
+        raise ValueError(_refused(topology, str(error))) from error
 
 
-def _does_not_fit(topology: Topology, needs: str) -> str:
-    there = f" ({topology.usable_bytes / GIB:.1f} GiB can be used)" if topology.usable_bytes else ""
-    return f"The step does not fit on {topology.name}: it needs {needs} on each {topology.chip.name}{there}; {_MEND}."
+def _refused(topology: Topology, message: str) -> str:
+    """What the compiler's refusal comes to, with its figures if it gives any."""
+    if part := _PART_USED.search(message):
+        needs = f"{_gib(part['used'])} GiB for {part['part']} alone"
+        return _does_not_fit(topology, needs, there=_gib(part["there"]))
+    if used := _ALL_USED.search(message):
+        return _does_not_fit(topology, f"{_gib(used['used'])} GiB", there=_gib(used["there"]))
+    return _does_not_fit(topology, "more memory")
+
+
+def _gib(text: str) -> str:
+    """'512.0M' in GiB."""
+    return f"{float(text[:-1]) / {'K': 2**20, 'M': 2**10, 'G': 1}[text[-1]]:.2f}"
+
+
+def _does_not_fit(topology: Topology, needs: str, *, there: str | None = None) -> str:
+    if there is None and topology.usable_bytes:
+        there = f"{topology.usable_bytes / GIB:.1f}"
+    usable = f" ({there} GiB can be used)" if there else ""
+    return f"The step does not fit on {topology.name}: it needs {needs} on each {topology.chip.name}{usable}; {_MEND}."
 
 
 def _memory(stats: Any, platform: str) -> dict[str, int]:
