@@ -150,7 +150,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
     caption = (
         "Two methods on the same test rows: bootstrap over rows and seeds (10,000 replicates; seeds that both have are drawn together). "
         "With one seed a side, over rows alone, with McNemar's exact test. Where answers of one side were not kept, the errors of both sides are "
-        f"added instead, and there is no p. Not corrected for the {len(comparisons)} comparisons: of equal methods, one in twenty looks different."
+        f"added instead, and there is no p. Not corrected for the {len(comparisons)} comparisons: up to one in twenty of equal methods looks different."
     )
     return Table("comparisons", "Paired tests", caption, columns, tuple(rows))
 
@@ -169,7 +169,7 @@ def _costs(sweep: Sweep) -> Table:
     for group in sweep.groups:
         cost = {name: group.median(name) for name in ("parameters", "flops_per_prediction", "training_flops", "train_examples", "wall_seconds")}  # fmt: skip
         mean = over_seeds(group.percents).mean
-        if any(value is not None for value in cost.values()):
+        if group.method != TEACHER and any(value is not None for value in cost.values()):
             rows.append(
                 (
                     *_setting_cells(sweep, group.first), Cell(f"{mean:.1f}", mean, _seed_links(group)),
