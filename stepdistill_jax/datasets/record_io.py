@@ -261,10 +261,17 @@ def verify(folder: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
-def read_records(folder: str | os.PathLike, split: str) -> Iterator[dict[str, Any]]:
+def read_records(
+    folder: str | os.PathLike, split: str, *, features: Iterable[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The records of a split in the order they were written, as str, int, bool and tuples of str.
 
     They are read as they are wanted: a split of any size takes little memory.
+
+    Args:
+      folder: of the records.
+      split: that the folder has.
+      features: of a record; those that the folder lacks are left out. None gives all.
 
     Raises:
       ValueError: if the folder or the split is not there, or a shard is damaged.
@@ -277,6 +284,8 @@ def read_records(folder: str | os.PathLike, split: str) -> Iterator[dict[str, An
     if split not in manifest["counts"]:
         raise ValueError(f"{folder} has no split '{split}'; it has {sorted(manifest['counts'])}.")
     kinds = manifest["features"]
+    if features is not None:
+        kinds = {name: kinds[name] for name in features if name in kinds}
     shards = sorted(
         file for file in manifest["files"] if re.fullmatch(rf"{split}-\d+-of-\d+\.tfrecord", file)
     )

@@ -1,17 +1,21 @@
-"""SeqIO tasks and mixtures of every registered dataset: labels, rationales, and both."""
+"""SeqIO tasks and mixtures of every registered dataset: one for each method of the paper."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import seqio
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from stepdistill_jax.datasets import choices, record_io, registry
-from stepdistill_jax.datasets.preparation import examples_folder, prepared_manifest
+from stepdistill_jax.datasets import choices, registry
 from stepdistill_jax.datasets.registry import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
+from stepdistill_jax.datasets.task_sources import (
+    ANSWERS,
+    EXAMPLES,
+    EXAMPLES_WITH_RATIONALES,
+    RecordsSource,
+    Row,
+)
 from stepdistill_jax.datasets.vocabularies import embedded_vocabulary, vocabulary
 
 # What is put before the inputs: the paper's text, or its authors' code, which says "predict: " and "explain: ".
@@ -19,146 +23,57 @@ PREFIXES = {
     "paper": {LABEL_TASK_ID: "[label] ", RATIONALE_TASK_ID: "[rationale] "},
     "code": {LABEL_TASK_ID: "predict: ", RATIONALE_TASK_ID: "explain: "},
 }
+RATIONALE_FIELD = " rationale: "  # between question and rationale, where both are inputs
+
+# A row's texts to a task's (inputs without prefix, targets).
+Form = Callable[[Row], tuple[tf.Tensor, tf.Tensor]]
 
 
 def prefix(task_id: int) -> str:
     """The task's prefix, in the style of `datasets.task_choices.prefixes` or $STEPDISTILL_PREFIXES."""
-    style, _ = choices.task_choices()
+    style = choices.task_choices().prefixes
     if style not in PREFIXES:
         raise ValueError(f"STEPDISTILL_PREFIXES={style!r}; use {' or '.join(map(repr, PREFIXES))}.")
     return PREFIXES[style][task_id]
 
 
-def rationales_folder(dataset: Dataset, data_dir: Path | None = None) -> Path:
-    """DATA/<name>/rationales/<teacher>: of `datasets.task_choices.teacher` or $STEPDISTILL_TEACHER, else the dataset's own teacher, else the only one.
+def _label(row: Row) -> tuple[tf.Tensor, tf.Tensor]:
+    return row["inputs"], row["label"]
 
-    Raises:
-      FileNotFoundError: if there is none, or several and none is named.
+
+def _rationale(row: Row) -> tuple[tf.Tensor, tf.Tensor]:
+    return row["inputs"], row["rationale"]
+
+
+def _rationale_then_label(row: Row, *, marker: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Eq. 5 of the paper: one target, in the form in which the teacher answers.
+
+    'There are 3 and 2. The answer is ( 3.0 + 2.0 )', with the dataset's own answer marker.
     """
-    root = registry.data_dir(data_dir) / dataset.name / "rationales"
-    _, named = choices.task_choices()
-    there = sorted(path.parent.name for path in root.glob(f"[!.]*/{record_io.MANIFEST}"))
-    chosen = named or (dataset.default_teacher if dataset.default_teacher in there else None)
-    if chosen is None and len(there) == 1:
-        chosen = there[0]
-    if chosen in there:
-        return root / chosen
-    if chosen is None and there:
-        raise FileNotFoundError(
-            f"{root} has several teachers, {', '.join(there)}: set STEPDISTILL_TEACHER to one."
-        )
-    raise FileNotFoundError(
-        f"No rationales{f' of {chosen}' if chosen else ''} in {root}; run: stepdistill teach {dataset.name} --teacher …"
-    )
+    return row["inputs"], tf.strings.strip(tf.strings.join([row["rationale"], f" {marker} ", row["label"]]))
 
 
-@functools.lru_cache(maxsize=64)
-def _verify_once(folder: Path, written_ns: int) -> None:
-    """Names a truncated, changed or missing shard before anything is trained on; once a process and version of a folder.
-
-    A GB takes about a second. `written_ns` is the manifest's time: a folder that was written anew is checked anew.
-    """
-    del written_ns
-    record_io.verify(folder)
+def _rationale_as_input(row: Row) -> tuple[tf.Tensor, tf.Tensor]:
+    """Eq. 2 of the paper (PINTO, Wang et al. 2022): the label given question and rationale."""
+    return tf.strings.join([row["inputs"], RATIONALE_FIELD, row["rationale"]]), row["label"]
 
 
-class MissingSplit(ValueError, LookupError):
-    """The records were written without this split (a teacher that has answered the training questions only)."""
-
-
-def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
-    _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)
-    builder = tfds.builder_from_directory(str(folder))
-    if split not in builder.info.splits:
-        raise MissingSplit(f"{folder} has no split '{split}'; it has {', '.join(builder.info.splits)}.")
-    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    return builder.as_dataset(split, shuffle_files=shuffle_files, read_config=config)
-
-
-class RecordsSource(seqio.FunctionDataSource):
-    """Records of prepared folders, which say what they hold without being read."""
-
-    def __init__(
-        self, read: Callable[..., tf.data.Dataset], splits: Sequence[str], folder_of: Callable[[str], Path]
-    ) -> None:
-        """Args:
-        read: (split, shuffle_files, seed) -> records.
-        splits: that there may be.
-        folder_of: split -> the folder that it is read from.
-        """
-        super().__init__(dataset_fn=read, splits=splits)
-        self._folder_of = folder_of
-
-    def content_id(self, split: str) -> str:
-        """The records' checksum and the prefixes: what token ids depend on beside the preprocessors' code."""
-        folder = self._folder_of(split)
-        _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)  # kept token ids or not
-        return f"{record_io.content_id(folder)} {[prefix(task_id) for task_id in (LABEL_TASK_ID, RATIONALE_TASK_ID)]}"
-
-    def facts(self, split: str) -> dict[str, str]:
-        """What a run records of its data: the folder below DATA, whose name is the teacher's where it holds rationales, and
-        the prefixes' style."""
-        folder = self._folder_of(split)
-        style, _ = choices.task_choices()
-        return {"records": folder.relative_to(registry.data_dir()).as_posix(), "prefixes": style}
-
-
-def _gold_examples(dataset: Dataset) -> RecordsSource:
-    def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
-        notes = prepared_manifest(dataset.name)["notes"]
-        unlabelled = [note for note in notes if note.startswith(f"{split} has ")]
-        if unlabelled:
-            raise ValueError(f"{dataset.name}_label: {unlabelled[0]}, not on {dataset.name}_label.")
-        return _open(examples_folder(dataset.name), split, shuffle_files)
-
-    return RecordsSource(read, dataset.splits, lambda split: examples_folder(dataset.name))
-
-
-def _teaches(answer: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Whether a record holds a label and a rationale that meet the teacher's quality rules: bool []."""
-    dropped = answer.get("dropped_reason", tf.constant(""))  # records of before there were rules have none
-    return tf.logical_and(tf.equal(answer["unparsed_reason"], ""), tf.equal(dropped, ""))
-
-
-def _answers(dataset: Dataset) -> RecordsSource:
-    def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
-        answers = _open(rationales_folder(dataset), split, shuffle_files)
-        return answers.filter(_teaches)
-
-    return RecordsSource(read, dataset.splits, lambda split: rationales_folder(dataset))
-
-
-def _teacher_labels(dataset: Dataset) -> RecordsSource:
-    """The teacher's labels to learn from; to evaluate, every question with its gold label, answered or not."""
-    answers, gold_examples = _answers(dataset), _gold_examples(dataset)
-
-    def read(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
-        if split == "train":
-            return answers.get_dataset(split, shuffle_files)
-        examples = gold_examples.get_dataset(split, shuffle_files)
-        return examples.map(lambda example: {**example, "teacher_label": example["label"]})
-
-    def folder_of(split: str) -> Path:
-        return rationales_folder(dataset) if split == "train" else examples_folder(dataset.name)
-
-    return RecordsSource(read, dataset.splits, folder_of)
-
-
-def _text_pair(task_id: int, targets: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
-    """Keeps what a task needs of a record: prefixed inputs, targets, and what scoring and reports show."""
+def _text_pair(task_id: int, form: Form) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Prefixed inputs and targets of rows, and what scoring and reports show."""
 
     def pair(dataset: tf.data.Dataset) -> tf.data.Dataset:
         before = prefix(task_id)
-        return dataset.map(
-            lambda record: {
-                "inputs": tf.strings.join([before, record["inputs"]]),
-                "targets": record[targets],
-                "gold_label": record["label"],
-                "example_id": record["example_id"],
-            },
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+
+        def example(row):
+            inputs, targets = form(row)
+            return {
+                "inputs": tf.strings.join([before, inputs]),
+                "targets": targets,
+                "gold_label": row["gold_label"],
+                "example_id": row["example_id"],
+            }
+
+        return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return pair
 
@@ -177,12 +92,18 @@ def _task_ids(task_id: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
 
 
 def _gold_or_prediction(
-    text: str, *, example: Mapping[str, Any] | None = None, is_target: bool = False
+    text: str, *, marker: str = "", example: Mapping[str, Any] | None = None, is_target: bool = False
 ) -> str:
-    """The text to score: a prediction as it is, for a target the gold label even where a teacher's is learnt."""
-    if is_target and example is not None:
-        text = example["gold_label"].decode("utf-8") or text
-    return text.strip()
+    """The text to score: of a target the gold label even where a teacher's is learnt, of a prediction what it says.
+
+    With a marker, a prediction says what stands behind its last one; without it, nothing, which is wrong.
+    """
+    gold = example["gold_label"].decode("utf-8") if is_target and example is not None else ""
+    if gold:
+        return gold.strip()
+    if not marker:
+        return text.strip()
+    return text.rpartition(marker)[2].strip() if marker in text else ""
 
 
 def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], dict[str, float]]:
@@ -203,39 +124,48 @@ def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], di
 
 
 def register_tasks(dataset: Dataset) -> None:
-    """Registers <name>_label, _teacher_label, _rationale, and the mixtures _step_by_step and _step_by_step_teacher_label."""
-    words = embedded_vocabulary() if dataset.embedded else vocabulary()
-    add_task = functools.partial(
-        _add_task,
-        words=words,
-    )
-    metrics = [accuracy_of(dataset)]
-    name = dataset.name
-    add_task(f"{name}_label", _gold_examples(dataset), LABEL_TASK_ID, "label", metrics=metrics)
-    add_task(
-        f"{name}_teacher_label", _teacher_labels(dataset), LABEL_TASK_ID, "teacher_label", metrics=metrics
-    )
-    add_task(f"{name}_rationale", _answers(dataset), RATIONALE_TASK_ID, "rationale", metrics=[])
+    """Registers a dataset's tasks, by name behind '<name>_', and its mixtures.
+
+    label, teacher_label, rationale: what the mixtures step_by_step and step_by_step_teacher_label are made of.
+    rationale_then_label, rationale_then_teacher_label: one target of both (Eq. 5). rationale_as_input: Eq. 2.
+
+    Whatever is learnt, evaluation is on every example of a split, by its gold label.
+    """
+    source = functools.partial(RecordsSource, dataset)
+    then_label = functools.partial(_rationale_then_label, marker=dataset.completion.answer_marker)
+    add = functools.partial(_add_task, dataset)
+    add("label", source(EXAMPLES), _label)
+    add("teacher_label", source(ANSWERS, evaluated=EXAMPLES, teacher_labels=True), _label)
+    add("rationale", source(ANSWERS, needs_labels=False), _rationale, RATIONALE_TASK_ID)
+    both = source(ANSWERS, evaluated=EXAMPLES_WITH_RATIONALES)
+    add("rationale_then_label", both, then_label, marker=dataset.completion.answer_marker)
+    both = source(ANSWERS, evaluated=EXAMPLES_WITH_RATIONALES, teacher_labels=True)
+    add("rationale_then_teacher_label", both, then_label, marker=dataset.completion.answer_marker)
+    add("rationale_as_input", source(EXAMPLES_WITH_RATIONALES), _rationale_as_input)
     for mixture, label_task in (("step_by_step", "label"), ("step_by_step_teacher_label", "teacher_label")):
         seqio.MixtureRegistry.add(
-            f"{name}_{mixture}", [f"{name}_{label_task}", f"{name}_rationale"], default_rate=1.0
+            f"{dataset.name}_{mixture}",
+            [f"{dataset.name}_{label_task}", f"{dataset.name}_rationale"],
+            default_rate=1.0,
         )
 
 
 def _add_task(
+    dataset: Dataset,
     name: str,
     source: RecordsSource,
-    task_id: int,
-    targets: str,
+    form: Form,
+    task_id: int = LABEL_TASK_ID,
     *,
-    words: seqio.Vocabulary,
-    metrics: Sequence[Callable[..., Any]],
+    marker: str = "",
 ) -> None:
+    """Registers a task; those that answer are scored, from behind the marker if one is given."""
+    words = embedded_vocabulary() if dataset.embedded else vocabulary()
     seqio.TaskRegistry.add(
-        name,
+        f"{dataset.name}_{name}",
         source=source,
         preprocessors=[
-            _text_pair(task_id, targets),
+            _text_pair(task_id, form),
             functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=True),
             seqio.preprocessors.append_eos_after_trim,
             _task_ids(task_id),
@@ -245,6 +175,6 @@ def _add_task(
             "targets": seqio.Feature(words, add_eos=True),
             "task_ids": seqio.Feature(seqio.PassThroughVocabulary(3), add_eos=False, dtype=tf.int32),
         },
-        postprocess_fn=_gold_or_prediction,
-        metric_fns=list(metrics),
+        postprocess_fn=functools.partial(_gold_or_prediction, marker=marker),
+        metric_fns=[accuracy_of(dataset)] if task_id == LABEL_TASK_ID else [],
     )

@@ -36,6 +36,8 @@ class DatasetConfig:
       runtime_preprocessors: None; a task's preprocessors are those it was registered with.
       length_buckets: without `pack`, to how many row lengths batches of examples of like length are cut. Each makes the
         step compile once more, so 1, every row of the longest length, is the default.
+      paired: for training on several tasks, whether examples of the same `example_id` share a batch and each is drawn once a
+        pass, in place of drawing by the mixture's rates. T5X has no such field.
       max_indexed_examples: of a task's split for training; one with more, or without end, is read by tf.data.
     """
 
@@ -55,6 +57,7 @@ class DatasetConfig:
     num_prefetch_threads: int | None = None
     num_workers: int = 0
     length_buckets: int = 1
+    paired: bool = False
     max_indexed_examples: int = 20_000_000
 
     def __post_init__(self) -> None:
@@ -185,6 +188,8 @@ def get_dataset(
     try:
         tokenized = [_tokenize(cfg, task, lengths, cfg.max_indexed_examples) for task in tasks]
     except TooManyExamples as error:
+        if cfg.paired:
+            raise ValueError(f"paired: {error} Pairs need an index; raise max_indexed_examples.") from error
         say_once(
             f"{error} Above DatasetConfig.max_indexed_examples={cfg.max_indexed_examples}, so tf.data reads "
             f"{provider.name}: shuffled by buffers, its position saved with every checkpoint."
@@ -202,6 +207,7 @@ def get_dataset(
         seed=seed,
         shuffle=cfg.shuffle,
         pack=cfg.pack,
+        paired=cfg.paired,
         length_buckets=cfg.length_buckets,
         shard_id=shard_id,
         num_shards=num_shards,

@@ -81,7 +81,13 @@ def task_turns(
 
 
 class DrawOrder:
-    """The examples of a mixture in the order of their draws."""
+    """The examples of a mixture in the order of their draws.
+
+    Attributes:
+      together: draws n * together up to (n + 1) * together stay in one batch.
+    """
+
+    together = 1
 
     def __init__(
         self,
@@ -123,3 +129,71 @@ class DrawOrder:
                     places[here] = self._order(int(task), int(epoch))[places[here]]
             indices[mine] = places
         return tasks, indices
+
+
+class PairedDrawOrder:
+    """The examples of tasks that are drawn together: draws 2n and 2n + 1 are the two examples of one id.
+
+    Two such examples share a batch, as label and rationale do in the authors' code. Every example of every task is drawn
+    once a pass. Where an id has one example only (a question without rationale), two of that kind go together; of an odd
+    number the last one ends a pass, and another begins the next. A pure function of ids, names and seed, as `DrawOrder` is.
+
+        ids of the two tasks        [a, b, c], [a, c]
+        draws of two passes         c c  a a  b | b  a a  c c
+    """
+
+    together = 2
+
+    def __init__(self, names: Sequence[str], ids: Sequence[np.ndarray], *, seed: int, shuffle: bool) -> None:
+        """Args:
+        names: of the tasks.
+        ids: bytes [num_examples] of each task.
+        seed: of the order of each pass.
+        shuffle: whether a pass is in an order of its own, or in that of the data.
+
+        Raises:
+          ValueError: if an id has more than two examples, or two in one task.
+        """
+        self._task_of = np.repeat(np.arange(len(ids)), [len(of_task) for of_task in ids])  # [examples]
+        self._index_of = np.concatenate([np.arange(len(of_task)) for of_task in ids])  # [examples]
+        self._pairs, self._singles = self._grouped(np.concatenate(ids))
+        self._name, self._seed, self._shuffle = "+".join(names), seed, shuffle
+        self._pass = functools.lru_cache(maxsize=3)(self._make_pass)
+
+    def _grouped(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the examples among all: int64 [pairs, 2] and [singles], both in the order of the data."""
+        by_id = np.argsort(ids, kind="stable")
+        _, starts, counts = np.unique(ids[by_id], return_index=True, return_counts=True)
+        pairs = np.stack([by_id[starts[counts == 2]], by_id[starts[counts == 2] + 1]], axis=1)
+        wrong = [
+            *by_id[starts[counts > 2]],
+            *pairs[self._task_of[pairs[:, 0]] == self._task_of[pairs[:, 1]], 0],
+        ]
+        if wrong:
+            raise ValueError(
+                f"paired: the id {ids[wrong[0]].decode('utf-8')!r} has more than one example in a task, or is in more than "
+                "two tasks; paired tasks need ids of their own for each example. Leave DatasetConfig.paired False."
+            )
+        return pairs[np.argsort(pairs[:, 0])], np.sort(by_id[starts[counts == 1]])
+
+    def _make_pass(self, epoch: int) -> Int64[np.ndarray, " examples"]:
+        """The places of the examples in the order of a pass."""
+        alone = self._in_order(self._singles, "alone", epoch)
+        rest, alone = alone[: len(alone) % 2], alone[len(alone) % 2 :]
+        groups = self._in_order(np.concatenate([self._pairs, alone.reshape(-1, 2)]), "together", epoch)
+        return np.concatenate([rest, groups.reshape(-1)] if epoch % 2 else [groups.reshape(-1), rest])
+
+    def _in_order(self, items: np.ndarray, kind: str, epoch: int) -> np.ndarray:
+        if not self._shuffle:
+            return items
+        return items[shuffled(len(items), seed=self._seed, name=f"{kind}\n{self._name}", epoch=epoch)]
+
+    def examples(
+        self, first: int, stop: int
+    ) -> tuple[Int64[np.ndarray, " draws"], Int64[np.ndarray, " draws"]]:
+        """(task, example of the task) of the draws from `first` up to `stop`."""
+        epochs, places = np.divmod(np.arange(first, stop), len(self._task_of))
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            places[here] = self._pass(int(epoch))[places[here]]
+        return self._task_of[places], self._index_of[places]

@@ -215,6 +215,7 @@ def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
         "batch_size": cfg.batch_size,
         "pack": cfg.pack,
         "length_buckets": cfg.length_buckets,
+        "paired": cfg.paired,
         "task_feature_lengths": dict(cfg.task_feature_lengths),
         "sources": source_facts(cfg),
     }

@@ -15,7 +15,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine.draws import DrawOrder
+from stepdistill_jax.engine.draws import DrawOrder, PairedDrawOrder
 from stepdistill_jax.engine.packing import BatchPlan, FirstFit, LengthBuckets, OneExampleARow, fill_rows
 from stepdistill_jax.engine.tokenized_task import TokenizedTask
 
@@ -40,6 +40,7 @@ class TrainStream:
         seed: int,
         shuffle: bool = True,
         pack: bool = True,
+        paired: bool = False,
         length_buckets: int = 1,
         shard_id: int = 0,
         num_shards: int = 1,
@@ -54,6 +55,7 @@ class TrainStream:
           batch_size: rows of the global batch.
           seed: of the order.
           pack: whether a row holds as many examples as fit, or one.
+          paired: whether the examples of one id share a batch, each drawn once a pass (of several tasks).
           length_buckets: unpacked, how many row lengths there are; 1 gives every batch the longest.
           shard_id, num_shards: which rows of the global batch this process makes.
           num_epochs: passes over the data (only for a single task); None goes on for ever. The last batch of the last
@@ -70,12 +72,13 @@ class TrainStream:
         self.batch_size = batch_size
         self._lengths_differ = length_buckets > 1
         self._converter = _prepacked(converter_cls)(pack=pack, apply_length_check=not self._lengths_differ)
-        self._order = DrawOrder(
-            [task.name for task in tasks],
-            [task.num_examples for task in tasks],
-            rates,
-            seed=seed,
-            shuffle=shuffle,
+        paired = paired and len(tasks) > 1
+        if paired and length_buckets > 1:
+            raise ValueError(
+                f"paired with length_buckets={length_buckets}: examples of one id differ in length; use length_buckets=1."
+            )
+        self._order = (
+            _paired_order(tasks, rates, seed, shuffle) if paired else _order(tasks, rates, seed, shuffle)
         )
         num_draws = None if num_epochs is None else num_epochs * tasks[0].num_examples
         settings: dict[str, Any] = {"lengths": lengths, "batch_size": batch_size, "num_draws": num_draws}
@@ -135,6 +138,26 @@ class TrainStream:
     def _row_shapes(self) -> dict[str, int]:
         suffixes = ("", "_segment_ids", "_positions") if self._pack else ("",)
         return {name + suffix: length for name, length in self._lengths.items() for suffix in suffixes}
+
+
+def _order(tasks: Sequence[TokenizedTask], rates: Sequence[float], seed: int, shuffle: bool) -> DrawOrder:
+    names, sizes = [task.name for task in tasks], [task.num_examples for task in tasks]
+    return DrawOrder(names, sizes, rates, seed=seed, shuffle=shuffle)
+
+
+def _paired_order(
+    tasks: Sequence[TokenizedTask], rates: Sequence[float], seed: int, shuffle: bool
+) -> PairedDrawOrder:
+    unnamed = [task.name for task in tasks if task.ids is None]
+    if unnamed:
+        raise ValueError(f"paired: the records of {unnamed} have no `example_id` to be paired by.")
+    if len(set(rates)) > 1:
+        raise ValueError(
+            f"paired: the mixture's rates are {list(rates)}, but every example is drawn once a pass; use equal rates."
+        )
+    return PairedDrawOrder(
+        [task.name for task in tasks], [task.ids for task in tasks], seed=seed, shuffle=shuffle
+    )
 
 
 class StreamBatches:

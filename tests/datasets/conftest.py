@@ -28,8 +28,9 @@ def register_dataset() -> Iterator[Callable[..., datasets.Dataset]]:
     yield register
     for name in made:
         del registry._DATASETS[name]
-        for task in ("label", "teacher_label", "rationale"):
-            seqio.TaskRegistry.remove(f"{name}_{task}")
+        for task in list(seqio.TaskRegistry.names()):
+            if task.startswith(f"{name}_"):
+                seqio.TaskRegistry.remove(task)
         for mixture in ("step_by_step", "step_by_step_teacher_label"):
             seqio.MixtureRegistry.remove(f"{name}_{mixture}")
 

@@ -6,11 +6,17 @@ import seqio
 from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import record_io, seqio_tasks
+from stepdistill_jax.datasets import record_io, seqio_tasks, task_sources
 from stepdistill_jax.engine.dataset_config import DatasetConfig, source_facts
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
-TASKS = {"riddles_label", "riddles_teacher_label", "riddles_rationale"}
+TASKS = {
+    f"riddles_{task}"
+    for task in (
+        *("label", "teacher_label", "rationale"),
+        *("rationale_then_label", "rationale_then_teacher_label", "rationale_as_input"),
+    )
+}
 MIXTURES = {"riddles_step_by_step", "riddles_step_by_step_teacher_label"}
 
 RATIONALE_FEATURES = {
@@ -26,11 +32,11 @@ RATIONALE_FEATURES = {
 }
 
 
-def write_rationales(data_folder, teacher="sphinx", splits=("train", "test")):
+def write_rationales(data_folder, teacher="sphinx", splits=("train", "test"), name="riddles"):
     """Every third answer is unparsed; the teacher always says 'a table'."""
 
     def records(split):
-        for example in datasets.read_examples("riddles", split):
+        for example in datasets.read_examples(name, split):
             texts = dict.fromkeys(RATIONALE_FEATURES, "") | {"teacher": teacher, "source_split": split}
             numbers = {"prompt_tokens": -1, "completion_tokens": 5, "source_row": example.source_row}
             parsed = example.source_row % 3 > 0
@@ -47,8 +53,8 @@ def write_rationales(data_folder, teacher="sphinx", splits=("train", "test")):
             }
 
     record_io.write_records(
-        data_folder / "riddles" / "rationales" / teacher,
-        name="riddles",
+        data_folder / name / "rationales" / teacher,
+        name=name,
         features=RATIONALE_FEATURES,
         splits={split: records(split) for split in splits},
     )
@@ -216,7 +222,7 @@ def test_rows_without_gold_labels_train_on_teacher_labels_only(register_dataset,
     datasets.prepare("riddles", from_folder=source_folder)
     write_rationales(data_folder)
     with pytest.raises(
-        ValueError, match=r"riddles_label: .*6 rows without a gold label.*teacher_label"
+        ValueError, match=r"riddles: .*6 rows without a gold label.*teacher_label"
     ) as caught:
         read("riddles_label")
     assert "\n" not in str(caught.value)
@@ -242,16 +248,16 @@ def test_the_teacher_is_the_named_one_else_the_default_else_the_only_one(
     register_dataset(default_teacher="oracle")
     datasets.prepare("riddles", from_folder=source_folder)
     write_rationales(data_folder, "sphinx")
-    assert seqio_tasks.rationales_folder(datasets.get("riddles")).name == "sphinx"
+    assert task_sources.rationales_folder(datasets.get("riddles")).name == "sphinx"
     write_rationales(data_folder, "pythia")
     with pytest.raises(
         FileNotFoundError, match="several teachers, pythia, sphinx: set STEPDISTILL_TEACHER to one"
     ):
         read("riddles_rationale")
     write_rationales(data_folder, "oracle")
-    assert seqio_tasks.rationales_folder(datasets.get("riddles")).name == "oracle"
+    assert task_sources.rationales_folder(datasets.get("riddles")).name == "oracle"
     monkeypatch.setenv("STEPDISTILL_TEACHER", "pythia")
-    assert seqio_tasks.rationales_folder(datasets.get("riddles")).name == "pythia"
+    assert task_sources.rationales_folder(datasets.get("riddles")).name == "pythia"
     monkeypatch.setenv("STEPDISTILL_TEACHER", "delphi")
     with pytest.raises(
         FileNotFoundError, match=r"No rationales of delphi in .*run: stepdistill teach riddles"
@@ -274,7 +280,8 @@ def test_prefixes_and_teacher_may_be_chosen_in_gin(monkeypatch, tmp_path):
     try:
         launch.read_config([str(file)], [])
         assert seqio_tasks.prefix(datasets.LABEL_TASK_ID) == "predict: "
-        assert choices.task_choices() == ("code", "pythia")
+        chosen = choices.task_choices()
+        assert (chosen.prefixes, chosen.teacher) == ("code", "pythia")
         assert "teacher = 'pythia'" in gin.config_str()  # kept with the run
     finally:
         gin.clear_config()
