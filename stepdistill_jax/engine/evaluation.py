@@ -121,6 +121,8 @@ class InferenceEvaluator:
                     "target": target,
                     "prediction": prediction,
                     "correct": _is_correct(task, target, prediction),
+                    # Where only a part of the text is scored: the label behind a rationale.
+                    **({"decoded": decoded} if decoded.strip() != prediction else {}),
                 }
             )
         path = self._log_dir / "predictions" / f"{task.name}-{self._cfg.split}-{step}.jsonl"

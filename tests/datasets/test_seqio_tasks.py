@@ -221,9 +221,7 @@ def test_rows_without_gold_labels_train_on_teacher_labels_only(register_dataset,
     register_dataset()
     datasets.prepare("riddles", from_folder=source_folder)
     write_rationales(data_folder)
-    with pytest.raises(
-        ValueError, match=r"riddles: .*6 rows without a gold label.*teacher_label"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"riddles: .*6 rows without a gold label.*teacher_label") as caught:
         read("riddles_label")
     assert "\n" not in str(caught.value)
     assert len(read("riddles_teacher_label")) == 4
