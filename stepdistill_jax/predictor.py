@@ -1,8 +1,9 @@
 """Answers of a trained student to questions given as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import seqio
 import tensorflow as tf
 from t5x import models, partitioning, utils
 
@@ -12,7 +13,7 @@ from stepdistill_jax.engine.inference import get_infer_fn
 from stepdistill_jax.engine.restored_model import restore_model
 
 BATCH_SIZE = 64
-MAX_TOKENS = {LABEL_TASK_ID: 32, RATIONALE_TASK_ID: 256}
+MAX_TOKENS = 256
 
 
 def answer(
@@ -21,6 +22,7 @@ def answer(
     model: models.EncoderDecoderModel,
     partitioner: partitioning.PjitPartitioner,
     restore_checkpoint_cfg: utils.RestoreCheckpointConfig,
+    mixture_or_task_name: str | None = None,
     rationale: bool = False,
 ) -> list[str]:
     """The student's label, or rationale, for each text.
@@ -30,6 +32,7 @@ def answer(
       model: as trained.
       partitioner: of parameters and batch.
       restore_checkpoint_cfg: the checkpoint.
+      mixture_or_task_name: what it was trained on, which says where an answer has its label; None takes the whole answer.
       rationale: whether the rationale task is asked.
     """
     task_id = RATIONALE_TASK_ID if rationale else LABEL_TASK_ID
@@ -37,7 +40,7 @@ def answer(
     words = model.input_vocabulary
     rows = [np.array([*words.encode(prefix(task_id) + text), words.eos_id], np.int32) for text in texts]
     longest = max(map(len, rows))
-    targets = np.zeros([MAX_TOKENS[task_id]], np.int32)
+    targets = np.zeros([MAX_TOKENS], np.int32)
 
     def examples() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for index, row in enumerate(rows):
@@ -57,7 +60,15 @@ def answer(
     infer = get_infer_fn(
         lambda params, batch: model.predict_batch(params, batch), batch_size, restored.axes, partitioner
     )
+    read = _label_reader(mixture_or_task_name) if mixture_or_task_name and not rationale else str.strip
     return [
-        model.output_vocabulary.decode([int(token) for token in tokens]).strip()
+        read(model.output_vocabulary.decode([int(token) for token in tokens]))
         for _, tokens in infer(dataset, restored.state)
     ]
+
+
+def _label_reader(mixture_or_task_name: str) -> Callable[[str], str]:
+    """How the task that is scored reads an answer: '' where it holds no label."""
+    tasks = seqio.get_subtasks(seqio.get_mixture_or_task(mixture_or_task_name))
+    scored = [task for task in tasks if task.predict_metric_fns]
+    return lambda text: scored[0].postprocess_fn(text, is_target=False) if scored else text.strip()

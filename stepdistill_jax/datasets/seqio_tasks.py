@@ -33,7 +33,9 @@ def prefix(task_id: int) -> str:
     """The task's prefix, in the style of `datasets.task_choices.prefixes` or $STEPDISTILL_PREFIXES."""
     style = choices.task_choices().prefixes
     if style not in PREFIXES:
-        raise ValueError(f"STEPDISTILL_PREFIXES={style!r}; use {' or '.join(map(repr, PREFIXES))}.")
+        raise ValueError(
+            f"prefixes={style!r} (task_choices.prefixes, or STEPDISTILL_PREFIXES); use {' or '.join(map(repr, PREFIXES))}."
+        )
     return PREFIXES[style][task_id]
 
 

@@ -128,7 +128,9 @@ def train(
             random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
         )
         verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
-        verify(train_dataset_cfg, model)
+        for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
+            if cfg is not None:  # before anything is tokenised, which may take minutes
+                verify(cfg, model)
         stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
         spec = stream.batch_spec()
         initializer = train_state_initializer_cls(

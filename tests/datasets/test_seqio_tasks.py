@@ -154,7 +154,7 @@ def test_prefixes_follow_the_setting(riddles, monkeypatch):
     assert read("riddles_label")[0]["inputs_pretokenized"] == b"predict: What has 3 legs?"
     assert read("riddles_rationale")[0]["inputs_pretokenized"] == b"explain: What has 4 legs?"
     monkeypatch.setenv("STEPDISTILL_PREFIXES", "poem")
-    with pytest.raises(ValueError, match="STEPDISTILL_PREFIXES='poem'; use 'paper' or 'code'"):
+    with pytest.raises(ValueError, match=r"prefixes='poem' .*STEPDISTILL_PREFIXES.*; use 'paper' or 'code'"):
         read("riddles_label")
 
 

@@ -59,6 +59,17 @@ def error_of(train, tmp_path, no_compilation):
         (["BATCH_SIZE = 12"], ["batch_size=12", "8 devices on mesh axis 'data'", "multiple of 8"]),
         (["BATCH_SIZE = 0"], ["batch_size=0", "above 0"]),
         (["BATCH_SIZE = 'eight'"], ["batch_size='eight'", "whole number"]),
+        (["TRAIN_SHARE = 0"], ["task_choices.train_share=0", "above 0 and at most 1"]),
+        (["AUGMENTATION = 'asdv'"], ["No dataset 'asdv'", "nearest 'asdiv'"]),
+        (["PREFIXES = 'poem'"], ["'poem'", "use 'paper' or 'code'"]),
+        (
+            [
+                "train/utils.DatasetConfig.paired = True",
+                "PACK = False",
+                "train/utils.DatasetConfig.length_buckets = 2",
+            ],
+            ["paired with length_buckets=2", "use length_buckets=1"],
+        ),
         (["NUM_MICROBATCHES = 3"], ["num_microbatches=3", "multiple of 24"]),
         (["NUM_PARTITIONS = 3"], ["num_partitions=3 must divide 8"]),
         (["RATIONALE_WEIGHT = -1.0"], ["rationale_weight=-1.0", "use 0 or more"]),
@@ -84,6 +95,14 @@ def test_a_wrong_binding_is_one_line(error_of, bindings, parts):
     message = error_of(*bindings)
     for part in parts:
         assert part in message
+
+
+def test_a_wrong_evaluation_split_is_named_before_anything_is_tokenised(error_of, monkeypatch):
+    def tokenised(*_, **__):
+        raise AssertionError("a split was tokenised before the error showed")
+
+    monkeypatch.setattr("stepdistill_jax.engine.token_cache.tokenized", tokenised)
+    assert "has no split 'valid'" in error_of("EVAL_SPLIT = 'valid'")
 
 
 def test_a_missing_data_folder_says_how_to_prepare(error_of, tmp_path):
