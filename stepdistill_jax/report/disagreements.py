@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stepdistill_jax.report.sweep_folder import Sweep, SweepRun
+from stepdistill_jax.report.sweep_folder import Sweep
+from stepdistill_jax.report.sweep_runs import SweepRun
 from stepdistill_jax.report.sweep_tests import Comparison
 from stepdistill_jax.report.tables import TEACHER
 

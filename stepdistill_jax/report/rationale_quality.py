@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from stepdistill_jax.datasets import equations
-from stepdistill_jax.report.sweep_folder import SweepRun
+from stepdistill_jax.report.sweep_runs import SweepRun
 
 MOST_ROWS = 1_000  # evenly spaced, are scored: ROUGE takes about a millisecond a row
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")

@@ -8,8 +8,9 @@ from stepdistill_jax.intervals import wilson_interval
 from stepdistill_jax.report.noise import accuracy_standard_error
 from stepdistill_jax.report.rationale_quality import rationale_quality
 from stepdistill_jax.report.statistics import over_seeds
-from stepdistill_jax.report.sweep_folder import Group, Sweep, SweepRun
-from stepdistill_jax.report.sweep_tests import Comparison, beats_teacher
+from stepdistill_jax.report.sweep_folder import Group, Sweep
+from stepdistill_jax.report.sweep_runs import SweepRun
+from stepdistill_jax.report.sweep_tests import Comparison, beats_teacher, teacher_percent
 from stepdistill_jax.report.table import Cell, Column, Table
 from stepdistill_jax.report.tables import ABSENT, TEACHER, count_text, duration, method_name
 
@@ -222,6 +223,7 @@ class Least:
 
     dataset: str
     label: str
+    teacher_percent: float
     group: Group | None
 
 
@@ -234,7 +236,8 @@ def least_resources(sweep: Sweep) -> Iterable[Least]:
         for label in dict.fromkeys(group.label for group in students):
             winners = [each for each in students if each.label == label and beats_teacher(sweep, each)]
             ranked = sorted(winners, key=lambda each: (each.median("parameters"), each.share or 0.0))
-            yield Least(dataset, label, ranked[0] if ranked else None)
+            of_label = next(each for each in students if each.label == label)
+            yield Least(dataset, label, teacher_percent(sweep, of_label), ranked[0] if ranked else None)
 
 
 def _least(sweep: Sweep) -> Table:
@@ -245,7 +248,7 @@ def _least(sweep: Sweep) -> Table:
     )  # fmt: skip
     rows = []
     for least in least_resources(sweep):
-        group, teacher = least.group, max(max(each.percents) for each in sweep.teachers(least.dataset))
+        group, teacher = least.group, least.teacher_percent
         start = (Cell(least.dataset, least.dataset), Cell(least.label, least.label))
         if group is None:
             rows.append((*start, Cell("none did"), *[Cell(ABSENT)] * 3, _number(teacher)))

@@ -8,7 +8,8 @@ import numpy as np
 
 from stepdistill_jax.report.noise import NOISE_STANDARD_ERRORS, accuracy_standard_error, unpaired_difference
 from stepdistill_jax.report.statistics import over_seeds, paired_test
-from stepdistill_jax.report.sweep_folder import Group, Sweep, setting_text
+from stepdistill_jax.report.sweep_folder import BASELINES, SETTINGS, Group, Sweep, setting_text
+from stepdistill_jax.report.sweep_runs import SEEDS
 from stepdistill_jax.report.tables import TEACHER
 
 
@@ -50,17 +51,29 @@ class Comparison:
 
 
 def compare_groups(sweep: Sweep) -> list[Comparison]:
-    """Methods of equal dataset, size and share with each other, and each group with its dataset's teachers."""
+    """Groups of equal dataset, size and share that differ in one thing, and each group with its teacher."""
     found = []
     for dataset in sweep.datasets:
-        students = sweep.students(dataset)
-        for a, b in itertools.combinations(students, 2):
-            if (a.size, a.share) == (b.size, b.share):
+        students, teachers = sweep.students(dataset), sweep.teachers(dataset)
+        pairs = [
+            (a, b) for a, b in itertools.combinations(students, 2) if (a.size, a.share) == (b.size, b.share)
+        ]
+        pairs += [(a, b) for a in students for b in teachers]
+        for a, b in pairs:
+            if _num_differences(a, b) == 1:
                 # The baseline comes second, so that a gain has a plus.
-                a, b = (b, a) if a.method == "fine_tuning" else (a, b)
+                a, b = (b, a) if a.method in BASELINES and b.method not in (*BASELINES, TEACHER) else (a, b)
                 found.append(_compare(a, b, _where(sweep, a)))
-        found += [_compare(a, b, _where(sweep, a)) for a in students for b in sweep.teachers(dataset)]
     return found
+
+
+def _num_differences(a: Group, b: Group) -> int:
+    """Settings in which two groups of a cell differ; one that is nothing to a method, null, does not count."""
+    first, second = a.first.settings, b.first.settings
+    teacher = TEACHER in (a.method, b.method)
+    names = ("method", "teacher") if teacher else (first.keys() | second.keys()) - {*SEEDS, "gin_file"}
+    pairs = [(first.get(name), second.get(name), name) for name in names]
+    return sum(x != y and (name not in SETTINGS or None not in (x, y)) for x, y, name in pairs)
 
 
 def _where(sweep: Sweep, group: Group) -> str:
@@ -119,10 +132,18 @@ def _right(group: Group, ids: Sequence[str]) -> np.ndarray:
     return np.array([[run.correct[name] for name in ids] for run in group.runs], bool)
 
 
+def teacher_percent(sweep: Sweep, group: Group) -> float:
+    """Accuracy of the group's own teacher; of the best of the dataset's for a group that has none."""
+    teachers = sweep.teachers(group.dataset)
+    own = [
+        each for each in teachers if each.first.settings.get("teacher") == group.first.settings.get("teacher")
+    ]
+    return max(over_seeds(each.percents).mean for each in own or teachers)
+
+
 def beats_teacher(sweep: Sweep, group: Group) -> bool:
-    """Whether the mean over seeds is above the best teacher's accuracy on the dataset."""
-    best = max(max(teacher.percents) for teacher in sweep.teachers(group.dataset))
-    return over_seeds(group.percents).mean > best
+    """Whether the mean over seeds is above the teacher's accuracy on the dataset."""
+    return over_seeds(group.percents).mean > teacher_percent(sweep, group)
 
 
 def noise_sentences(sweep: Sweep) -> list[str]:

@@ -127,7 +127,7 @@ def test_differences_below_the_noise_are_said_to_be_so(tmp_path):
         in page
     )
     assert "svamp: 200 test rows" in page
-    assert "binomial standard error of 3.5 points (at 50.5 %)" in page
+    assert "binomial standard error of 3.5 points (at 50.0 %)" in page
 
 
 def test_answers_that_are_not_those_of_the_result_are_not_compared(tmp_path):
@@ -170,8 +170,41 @@ def test_lambda_is_an_axis_of_its_own(tmp_path):
     make_sweep_run(tmp_path, method="fine_tuning")
     write_sweep_report(tmp_path)
     assert (tmp_path / "report" / "figures" / "svamp-accuracy-rationale_weight-tiny.svg").is_file()
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.search(
+        r"Accuracy against λ, svamp · tiny\. step-by-step: [\d.]+ at 0.5, [\d.]+ at 1, [\d.]+ at 2; fine-tuning at",
+        page,
+    )
     labels = {row["a"] for row in table(tmp_path, "comparisons")}
-    assert labels == {"step-by-step, λ 0.5", "step-by-step, λ 1", "step-by-step, λ 2"}
+    assert labels == {"step-by-step, λ 0.5", "step-by-step", "step-by-step, λ 2"}
+
+
+def test_only_groups_that_differ_in_one_thing_are_compared(tmp_path):
+    for method in ("task_distillation", "step_by_step", "few_shot_cot"):
+        make_sweep_run(tmp_path, method=method)
+    make_sweep_run(tmp_path, method="step_by_step", size="mini")
+    pairs = {(each.a.label, each.b.label, each.where) for each in compare_groups(read_sweep(tmp_path))}
+    teacher = "few-shot CoT (palm-540b)"
+    assert pairs == {
+        ("step-by-step", "standard distillation", "size tiny"),
+        ("standard distillation", teacher, "size tiny"),
+        ("step-by-step", teacher, "size tiny"),
+        ("step-by-step", teacher, "size mini"),
+    }
+
+
+def test_rationales_that_infer_wrote_are_read(tmp_path):
+    run = make_sweep_run(tmp_path, method="step_by_step", correct=[True, True])
+    (run / "test_eval" / "predictions" / "svamp_rationale-test-400.jsonl").unlink()
+    (run / "inferences" / "test").mkdir(parents=True)
+    line = {
+        "example_id": "svamp/test/0",
+        "inputs": {"targets_pretokenized": "So she has 5."},
+        "prediction": "So 5.",
+    }
+    path = run / "inferences" / "test" / "svamp_rationale-predict.jsonl-00000-of-00001"
+    path.write_text(json.dumps(line) + "\n")
+    assert read_sweep(tmp_path).runs[0].rationales == {"svamp/test/0": ("So 5.", "So she has 5.")}
 
 
 def test_published_numbers_are_drawn_with_their_source_and_refused_without(tmp_path):
