@@ -70,3 +70,23 @@ def test_the_tiny_run_trains_and_evaluates_under_t5x(run_t5x, tmp_path, shrunk):
     assert "collection=training_eval/wordproblems_label" in log
     assert (tmp_path / "run" / "checkpoint_4").is_dir()
     assert list((tmp_path / "run" / "inference_eval").rglob("events.*"))
+
+
+@pytest.mark.parametrize("method", ["rationale_then_label", "rationale_as_input"])
+def test_other_methods_and_a_share_of_the_data_run_under_t5x(run_t5x, tmp_path, shrunk, method):
+    bindings = [
+        *shrunk,
+        f"MODEL_DIR = '{tmp_path}/run'",
+        f"MIXTURE_OR_TASK_NAME = 'wordproblems_{method}'",
+        "TASK_FEATURE_LENGTHS = {'inputs': 96, 'targets': 96}",
+        "TRAIN_SHARE = 0.5",
+        "PREFIXES = 'code'",
+        "TRAIN_STEPS = 2",
+        "EVAL_PERIOD = 2",
+        "CHECKPOINT_PERIOD = 2",
+    ]
+    log = run_t5x(
+        "train", "--gin_file=gin/dsbs_t5_tiny.gin", *(f"--gin_bindings={binding}" for binding in bindings)
+    )
+    assert re.search(rf"collection=inference_eval/wordproblems_{method}|wordproblems_{method}.*accuracy", log)
+    assert "train_share = %TRAIN_SHARE" in (tmp_path / "run" / "config.gin").read_text(encoding="utf-8")
