@@ -148,7 +148,9 @@ def _accuracy(score: Mapping[str, Any] | None, split: str, step: int | None) -> 
 
 
 def _before_the_label(text: str, label: str) -> str:
-    """What was decoded, without the label and the sentence that it ends; '' where that is all."""
+    """What was decoded, without the label and the sentence that it ends: all of it where no label was found."""
+    if not label:
+        return text.strip()
     text = text.strip().removesuffix(label)
     return " ".join(re.split(r"(?<=[.!?])\s+", text)[:-1])
 

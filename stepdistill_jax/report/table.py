@@ -8,7 +8,7 @@ from typing import Any
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "λ": r"$\lambda$", "–": "--", "−": "$-$", "≥": r"$\geq$", "×": r"$\times$", "³": r"$^3$", "√": r"$\surd$", "·": r"$\cdot$",
 }  # fmt: skip
 
@@ -69,7 +69,7 @@ def latex(table: Table) -> str:
     return (
         "\\begin{table*}\n  \\centering\n"
         f"  \\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}\n"
-        f"  \\label{{tab:{table.name}}}\n  \\small\n"
+        f"  \\label{{tab:{table.name}}}\n  \\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n"
         f"  \\begin{{tabular}}{{{alignment}}}\n{body}\n  \\end{{tabular}}\n\\end{{table*}}\n"
     )
 
