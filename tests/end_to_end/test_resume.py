@@ -1,8 +1,10 @@
 """A run that is killed and started again ends with the same numbers, byte for byte, as one that was not."""
 
+import contextlib
 import json
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -99,6 +101,26 @@ def test_a_finished_run_started_again_changes_nothing(finished_run, train, tmp_p
     folder = shutil.copytree(finished_run, tmp_path / "finished")
     train(folder)
     assert (folder / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Within it no file may grow past 64 KiB: what a full disk does to a save, without a disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_save_that_fails_behind_the_loop_stops_it_and_the_run_goes_on_later(finished_run, train, tmp_path):
+    run = tmp_path / "run"
+    with full_disk(), pytest.raises(OSError, match=r"checkpoint_4 could not be saved: .*"):
+        train(run)
+    assert checkpoints(run) == set()
+    train(run)
+    assert (run / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(train, tmp_path):
