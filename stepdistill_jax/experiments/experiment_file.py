@@ -21,6 +21,7 @@
     learning_rate = 5e-5
     eval_period = 1000            # steps between looks at the validation split, by which the checkpoint is chosen
     gin = ["WARMUP_STEPS = 0"]    # any other gin bindings
+    rationales = false            # whether step-by-step students also write their rationales of the test questions
 
     [student.base]
     gin_files = ["gin/dsbs_t5_base.gin"]
@@ -62,8 +63,9 @@ _DEFAULTS: dict[str, Any] = {
     "augmentations": [NO_AUGMENTATION],
     "gin": [],
     "gin_for": {},
+    "rationales": False,
 }
-_KEYS = ("title", *_LISTS, *_BUDGET, "gin", "gin_for")
+_KEYS = ("title", *_LISTS, *_BUDGET, "gin", "gin_for", "rationales")
 _STUDENT_KEYS = ("gin_files", *_BUDGET, "gin")
 
 
@@ -109,6 +111,7 @@ class Grid:
     prefixes: tuple[str, ...]
     augmentations: tuple[Augmentation | None, ...]
     seeds: tuple[int, ...]
+    rationales: bool
     gin_for: Mapping[str, tuple[str, ...]]
 
 
@@ -178,6 +181,8 @@ class _Reader:
                 )
         if not teachers and (untaught := [name for name in lists["methods"] if METHODS[name].needs_teacher]):
             raise self._error(f"methods has {untaught[0]!r}, which needs a teacher: add teachers = ['…'].")
+        if not isinstance(table["rationales"], bool):
+            raise self._error(f"rationales={table['rationales']!r}; use true or false.")
         if any(seed < 0 for seed in lists["seeds"]):
             raise self._error(f"seeds={list(lists['seeds'])}; use whole numbers from 0.")
         gin_for = {
@@ -189,6 +194,7 @@ class _Reader:
             teachers=teachers,
             students=tuple(self._student(name, students[name], table) for name in lists["students"]),
             augmentations=tuple(self._augmentation(text) for text in lists["augmentations"]),
+            rationales=table["rationales"],
             gin_for=gin_for,
         )
 

@@ -17,6 +17,7 @@ class PlannedRun:
     Attributes:
       prefixes: 'paper' or 'code'.
       pairing: 'mixture' or 'paired'.
+      writes_rationales: whether the student's rationales of the test questions are written, too.
       extra_gin: bindings of the experiment for this dataset and method; they come before the run's own.
     """
 
@@ -30,6 +31,7 @@ class PlannedRun:
     prefixes: str | None = None
     augmentation: Augmentation | None = None
     seed: int | None = None
+    writes_rationales: bool = False
     extra_gin: tuple[str, ...] = ()
 
     @property
@@ -157,6 +159,7 @@ def _runs_of(grid: Grid) -> Iterator[PlannedRun]:
             prefixes=prefixes,
             augmentation=augmentation,
             seed=seed,
+            writes_rationales=grid.rationales and method.has_rationale_task,
             extra_gin=tuple(
                 line for key in (dataset, name, student.name) for line in grid.gin_for.get(key, ())
             ),

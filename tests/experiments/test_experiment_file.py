@@ -145,6 +145,7 @@ MISTAKES = {
     "two kinds of batch": ("batch_rows = 3\n" + WHOLE, "batch_rows and batch_examples; keep one of them."),
     "no steps": (WHOLE.replace("100", "0"), "steps=0; use a whole number above 0."),
     "no binding": ('gin = ["PACK"]\n' + WHOLE, r"gin=\['PACK'\]; use a list of bindings"),
+    "no yes or no": ("rationales = 1\n" + WHOLE, "rationales=1; use true or false."),
     "gin for nothing": (WHOLE + "[gin_for]\nsvamps = ['A = 1']\n", "gin_for: no 'svamps'; nearest 'svamp'."),
     "no TOML": ("datasets = [", "not TOML"),
 }  # fmt: skip
