@@ -61,6 +61,8 @@ def test_the_commands_of_table_2_are_printed_one_a_run(capsys):
 def test_a_check_names_the_run_that_is_wrong(tmp_path):
     path = tmp_path / "wrong.toml"
     text = (ROOT / "experiments" / "small" / "table2.toml").read_text(encoding="utf-8")
-    path.write_text(text.replace("gin = [", 'gin = ["network.T5Config.emb_dims = 3",', 1), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"wrong.toml: wordproblems-.*emb_dims"):
+    path.write_text(
+        text.replace("seeds", 'gin = ["network.T5Config.emb_dims = 3"]\nseeds', 1), encoding="utf-8"
+    )
+    with pytest.raises(ValueError, match=r"wrong\.toml: wordproblems-.*emb_dims"):
         list(checking.check(read_experiment(path)))
