@@ -68,7 +68,8 @@ def _train(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
     [scored] = runs.evaluate(folder, split="test", step=best["step"], data_dir=data_dir)
     predictions = folder / "test_eval" / "predictions" / f"{scored['task']}-test-{best['step']}.jsonl"
     if run.writes_rationales:
-        _write_rationales(run, folder, step=best["step"], data_dir=data_dir)
+        task = f"{run.dataset}_rationale"
+        runs.infer(folder, split="test", step=best["step"], task=task, data_dir=data_dir)
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     steps = last_step - facts["first_step"]
     return {
@@ -81,28 +82,6 @@ def _train(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
         "training_flops": costs.training_flops(model, cfg, params, steps=steps),
         "flops_per_prediction": costs.flops_per_prediction(model, cfg, params, predictions=predictions),
     }
-
-
-def _write_rationales(run: PlannedRun, folder: Path, *, step: int, data_dir: Path | None) -> None:
-    """The student's rationales of the test questions beside the teacher's, in the form of an evaluation's predictions."""
-    from stepdistill_jax import runs
-    from stepdistill_jax.engine.run_folder import write_atomically
-
-    task = f"{run.dataset}_rationale"
-    [file] = runs.infer(folder, split="test", step=step, task=task, data_dir=data_dir)
-    rows = [json.loads(line) for line in file.read_bytes().splitlines()]
-    lines = [
-        {
-            "example_id": row["example_id"],
-            "inputs": row["inputs"]["inputs_pretokenized"],
-            "target": row["inputs"]["targets_pretokenized"],
-            "prediction": row["prediction"],
-            "correct": None,
-        }
-        for row in rows
-    ]
-    path = folder / "test_eval" / "predictions" / f"{task}-test-{step}.jsonl"
-    write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _num_examples(contents: Mapping[str, Any]) -> int:
