@@ -28,7 +28,8 @@ def check_remat_policy(name: str | None) -> None:
     """
     if name not in (None, "none", *_REMAT_POLICIES):
         raise ValueError(
-            f"T5Config.remat_policy={name!r}; use 'none' (keeps all activations), 'minimal' or 'full' (keeps the least)."
+            f"T5Config.remat_policy={name!r}; use 'none' (keeps all activations), 'minimal' or 'full' (keeps the least), "
+            "or None for the engine's choice."
         )
 
 
@@ -69,14 +70,14 @@ def run_layers(
         rngs = {"dropout": jax.random.fold_in(dropout_rng, index)} if use_dropout else {}
         return layer.apply({"params": params}, hidden, *inputs, deterministic=deterministic, rngs=rngs)
 
-    scan = config.scan_layers
-    if scan is None:
-        scan = num_layers > LONGEST_UNROLLED_STACK
-    if config.remat_policy not in (None, "none"):
-        # Within a scan XLA cannot merge the recomputation with the first computation anyway.
-        apply_layer = jax.checkpoint(
-            apply_layer, policy=_REMAT_POLICIES[config.remat_policy], prevent_cse=not scan
-        )
+    scan = num_layers > LONGEST_UNROLLED_STACK if config.scan_layers is None else config.scan_layers
+    remat_policy = config.remat_policy
+    if remat_policy is None:
+        # A loop has to store whatever its backward pass reads; out of a loop the compiler chooses for itself.
+        remat_policy = "minimal" if scan else "none"
+    if remat_policy != "none":
+        # Within a loop XLA cannot merge the recomputation with the first computation anyway.
+        apply_layer = jax.checkpoint(apply_layer, policy=_REMAT_POLICIES[remat_policy], prevent_cse=not scan)
     params = [stack.get_variable("params", f"layers_{i}") for i in range(num_layers)]
     if not scan:
         for i in range(num_layers):

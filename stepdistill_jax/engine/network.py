@@ -29,7 +29,7 @@ class T5Config:
       logits_via_embedding: the output layer is the input embedding, scaled by 1/sqrt(emb_dim) (v1.0).
       float32_attention_logits: multiplies queries and keys in float32, whatever `dtype`.
       remat_policy: which activations of a layer are kept for the backward pass: 'none' keeps all, 'minimal' the
-        results of its matrix products, 'full' only the layer's input.
+        results of its matrix products, 'full' only the layer's input. None: 'minimal' where layers are scanned, else 'none'.
       scan_layers: whether the layers of a stack run as one compiled loop (XXL compiles in a fraction of the time) or
         one behind the other. None scans stacks of more than `layer_stacks.LONGEST_UNROLLED_STACK` layers.
       param_scan_axis: where T5X's scanned checkpoints have the axis of layers; for reading those.
@@ -49,7 +49,7 @@ class T5Config:
     dropout_rate: float = 0.1
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
-    remat_policy: str | None = "none"
+    remat_policy: str | None = None
     scan_layers: bool | None = None
     param_scan_axis: int = 1
     relpos_bias_in_every_layer: bool = False
