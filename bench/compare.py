@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="training steps of a round")
     parser.add_argument("--size", choices=("small", "tiny"), default="small", help="T5 v1.1 small, or a toy")
-    parser.add_argument("--num_examples", type=int, default=256, help="of each task")
+    parser.add_argument("--num_examples", type=int, default=512, help="of each task")
     parser.add_argument("--t5x_python", default=os.environ.get("T5X_PYTHON"))
     parser.add_argument("--t5x_source", default=os.environ.get("T5X_SOURCE"))
     parser.add_argument("--hf_python", default=os.environ.get("HF_PYTHON"))

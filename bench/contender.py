@@ -52,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--num_examples", type=int, default=32, help="of a padded batch, half of them rationales"
     )
-    parser.add_argument("--num_decoded", type=int, default=64)
+    parser.add_argument("--num_decoded", type=int, default=512)
     parser.add_argument("--decode_batch", type=int, default=32)
     return parser.parse_args()
 

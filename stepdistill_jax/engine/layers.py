@@ -16,14 +16,13 @@ from flax import linen as nn
 from flax.linen.partitioning import param_with_axes, with_sharding_constraint
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from stepdistill_jax.engine import initializers
+from stepdistill_jax.engine.initializers import Initializer
+
 DType = Any  # 'bfloat16' from gin, or a dtype
-Initializer = Callable[..., jax.Array]
 
 # A query that may attend to nothing (padding) gets equal scores of this size, so a uniform softmax and no NaN.
 MASKED_SCORE = -1e10
-
-fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-fan_in_truncated_normal = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 class DenseGeneral(nn.Module):
@@ -38,7 +37,7 @@ class DenseGeneral(nn.Module):
     kernel_axes: tuple[str, str]
     num_input_axes: int = 1
     dtype: DType = jnp.float32
-    kernel_init: Initializer = fan_in_truncated_normal
+    kernel_init: Initializer = initializers.fan_in_truncated_normal
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -85,7 +84,7 @@ class Embed(nn.Module):
     features: int
     dtype: DType = jnp.float32
     attend_dtype: DType = jnp.float32
-    embedding_init: Initializer = nn.initializers.normal(stddev=1.0)
+    embedding_init: Initializer = initializers.unit_normal
 
     def setup(self) -> None:
         self.embedding = param_with_axes(
@@ -163,21 +162,44 @@ def dot_product_attention(
       dropout_rng: without one, no dropout; weights are dropped for all queries of a row at once, as T5 does.
       float32_logits: multiplies query and key in float32 too.
     """
-    dtype = query.dtype
-    if float32_logits:
-        query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    if bias is not None:
-        scores = scores + bias.astype(jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(dtype)  # [batch, heads, queries, keys]
+    scores = _scores("bqhd,bkhd->bhqk", query, key, float32_logits)
+    weights = _attention_weights(scores, mask, bias).astype(query.dtype)
     if dropout_rng is not None and dropout_rate > 0.0:
         keep = jax.random.bernoulli(
             dropout_rng, 1.0 - dropout_rate, (*weights.shape[:2], 1, weights.shape[-1])
         )
-        weights = weights * (keep.astype(dtype) / jnp.asarray(1.0 - dropout_rate, dtype))
+        weights = weights * (keep.astype(weights.dtype) / jnp.asarray(1.0 - dropout_rate, weights.dtype))
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def cached_attention(
+    query: Float[Array, "batch queries heads kv"],
+    key: Float[Array, "batch heads kv keys"],
+    value: Float[Array, "batch heads keys kv"],
+    *,
+    mask: Bool[Array, "#batch 1 #queries keys"] | None = None,
+    bias: Float[Array, "1 heads #queries keys"] | None = None,
+    float32_logits: bool = False,
+) -> Float[Array, "batch queries heads kv"]:
+    """`dot_product_attention` without dropout, of keys and values as a cache keeps them: as the products read them."""
+    scores = _scores("bqhd,bhdk->bhqk", query, key, float32_logits)
+    weights = _attention_weights(scores, mask, bias).astype(query.dtype)
+    return jnp.einsum("bhqk,bhkd->bqhd", weights, value)
+
+
+def _scores(product: str, query: jax.Array, key: jax.Array, float32_logits: bool) -> jax.Array:
+    if float32_logits:
+        query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+    return jnp.einsum(product, query, key, preferred_element_type=jnp.float32)
+
+
+def _attention_weights(scores: jax.Array, mask: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    """Softmax over the keys of biased and masked scores: float32 [batch, heads, queries, keys]."""
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, MASKED_SCORE)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 ATTENTION_IMPLEMENTATIONS = ("plain", "xla", "cudnn")
@@ -201,10 +223,10 @@ def check_attention(implementation: str, dropout_rate: float, float32_logits: bo
 class MultiHeadDotProductAttention(nn.Module):
     """Multi-head attention with two kinds of cache for decoding.
 
-    Self-attention (`decode=True`, `cache_index` given) keeps the keys and values of the tokens so far in
-    'cached_key', 'cached_value' [batch, length, heads, kv]. Cross-attention (`decode=True`, no `cache_index`) projects
-    the encoded inputs once, when the cache is made, and keeps them in 'encoded_key', 'encoded_value'; T5X projects
-    them again at every token.
+    Self-attention (`decode=True`, `cache_index` given) keeps the keys and values of the tokens so far in 'cached_key'
+    [batch, heads, kv, length] and 'cached_value' [batch, heads, length, kv], which no step has to transpose.
+    Cross-attention (`decode=True`, no `cache_index`) projects the encoded inputs once, when the cache is made, and keeps
+    them likewise in 'encoded_key', 'encoded_value'; T5X projects them again at every token.
     """
 
     num_heads: int
@@ -214,7 +236,9 @@ class MultiHeadDotProductAttention(nn.Module):
     float32_logits: bool = False
     implementation: str = "plain"
 
-    def _project(self, name: str, inputs: jax.Array, kernel_init: Initializer = fan_in_normal) -> jax.Array:
+    def _project(
+        self, name: str, inputs: jax.Array, kernel_init: Initializer = initializers.fan_in_normal
+    ) -> jax.Array:
         heads = DenseGeneral(
             (self.num_heads, self.head_dim),
             ("embed", "joined_kv"),
@@ -224,29 +248,30 @@ class MultiHeadDotProductAttention(nn.Module):
         )(inputs)  # [batch, length, heads, kv]
         return with_sharding_constraint(heads, ("batch", "length", "heads", "kv"))
 
-    def _query_init(self, *args: Any) -> jax.Array:
-        return fan_in_normal(*args) / np.sqrt(self.head_dim).astype(np.float32)
-
-    def _self_attention_cache(
+    def _add_to_cache(
         self, key: jax.Array, value: jax.Array, index: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array] | None:
+        """Keys and values so far, the new ones of [batch, 1, heads, kv] among them; None if this call made the cache."""
         has_cache = self.has_variable("cache", "cached_key")
+        key, value = _cached_key(key), _cached_value(value)
         cached_key = self.variable("cache", "cached_key", jnp.zeros, key.shape, key.dtype)
         cached_value = self.variable("cache", "cached_value", jnp.zeros, value.shape, value.dtype)
         if not has_cache:
-            return key, value
-        if key.shape[1] != 1 or key.shape[0] != cached_key.value.shape[0]:
+            return None
+        if value.shape[2] != 1 or value.shape[0] != cached_value.value.shape[0]:
             raise ValueError(
-                f"decoding got tokens of shape {key.shape[:2]} for a cache of {cached_key.value.shape[0]} rows; "
-                "pass one token a row, with the cache expanded to as many rows."
+                f"decoding got tokens of shape {(value.shape[0], value.shape[2])} for a cache of "
+                f"{cached_value.value.shape[0]} rows; pass one token a row, with the cache expanded to as many rows."
             )
-        cached_key.value = jax.lax.dynamic_update_slice_in_dim(cached_key.value, key, index, axis=1)
-        cached_value.value = jax.lax.dynamic_update_slice_in_dim(cached_value.value, value, index, axis=1)
+        cached_key.value = jax.lax.dynamic_update_slice_in_dim(cached_key.value, key, index, axis=3)
+        cached_value.value = jax.lax.dynamic_update_slice_in_dim(cached_value.value, value, index, axis=2)
         return cached_key.value, cached_value.value
 
     def _cross_attention_cache(self, inputs_kv: jax.Array) -> tuple[jax.Array, jax.Array]:
-        key = self.variable("cache", "encoded_key", lambda: self._project("key", inputs_kv))
-        value = self.variable("cache", "encoded_value", lambda: self._project("value", inputs_kv))
+        key = self.variable("cache", "encoded_key", lambda: _cached_key(self._project("key", inputs_kv)))
+        value = self.variable(
+            "cache", "encoded_value", lambda: _cached_value(self._project("value", inputs_kv))
+        )
         return key.value, value.value
 
     def _attend(self, query, key, value, mask, bias, deterministic: bool) -> jax.Array:
@@ -266,6 +291,13 @@ class MultiHeadDotProductAttention(nn.Module):
             float32_logits=self.float32_logits,
         )
 
+    def _attend_to_cache(self, query, key, value, mask, bias) -> jax.Array:
+        if self.implementation != "plain":
+            return self._attend(
+                query, key.transpose(0, 3, 1, 2), value.transpose(0, 2, 1, 3), mask, bias, True
+            )
+        return cached_attention(query, key, value, mask=mask, bias=bias, float32_logits=self.float32_logits)
+
     @nn.compact
     def __call__(
         self,
@@ -278,22 +310,36 @@ class MultiHeadDotProductAttention(nn.Module):
         cache_index: Int[Array, ""] | None = None,
         deterministic: bool = False,
     ) -> Float[Array, "batch queries embed"]:
-        query = self._project("query", inputs_q, self._query_init)
+        query = self._project("query", inputs_q, initializers.query_normal(self.head_dim))
+        cached = None
         if decode and cache_index is None:
-            key, value = self._cross_attention_cache(inputs_kv)
+            cached = self._cross_attention_cache(inputs_kv)
         else:
             key, value = self._project("key", inputs_kv), self._project("value", inputs_kv)
             if decode:
-                key, value = self._self_attention_cache(key, value, cache_index)
-        attended = self._attend(query, key, value, mask, bias, deterministic)  # [batch, queries, heads, kv]
+                cached = self._add_to_cache(key, value, cache_index)
+        if cached is not None:
+            attended = self._attend_to_cache(query, *cached, mask, bias)
+        else:
+            attended = self._attend(
+                query, key, value, mask, bias, deterministic
+            )  # [batch, queries, heads, kv]
         return DenseGeneral(
             inputs_q.shape[-1],
             ("joined_kv", "embed"),
             num_input_axes=2,
             dtype=self.dtype,
-            kernel_init=fan_in_normal,
+            kernel_init=initializers.fan_in_normal,
             name="out",
         )(attended)
+
+
+def _cached_key(key: Float[Array, "batch length heads kv"]) -> Float[Array, "batch heads kv length"]:
+    return key.transpose(0, 2, 3, 1)
+
+
+def _cached_value(value: Float[Array, "batch length heads kv"]) -> Float[Array, "batch heads length kv"]:
+    return value.transpose(0, 2, 1, 3)
 
 
 def relative_position_bucket(
@@ -332,7 +378,7 @@ class RelativePositionBiases(nn.Module):
     ) -> Float[Array, "1 heads queries keys"]:
         embedding = param_with_axes(
             "rel_embedding",
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            initializers.fan_avg_uniform,
             (self.num_heads, self.num_buckets),
             jnp.float32,
             axes=("heads", "relpos_buckets"),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import seqio
 from flax import linen as nn
 
-from stepdistill_jax.engine import block_losses, decoding, losses, optimizers
+from stepdistill_jax.engine import block_losses, decoding, initializers, losses, optimizers
 from stepdistill_jax.engine import metrics as metrics_lib
 from stepdistill_jax.engine.metrics import (
     compute_base_metrics,
@@ -288,7 +288,8 @@ class EncoderDecoderModel(BaseTransformerModel):
                 return None
             return jnp.ones(input_shapes[name], input_types.get(name, jnp.int32))
 
-        return self.module.init(
+        init = functools.partial(
+            self.module.init,
             rng,
             ones("encoder_input_tokens"),
             ones("decoder_input_tokens"),
@@ -300,6 +301,7 @@ class EncoderDecoderModel(BaseTransformerModel):
             decode=False,
             enable_dropout=False,
         )
+        return initializers.drawn_by_shape(init)
 
     def _compute_logits(
         self,

@@ -275,7 +275,7 @@ class Decoder(nn.Module):
         index = self.variable("cache", "cache_index", lambda: jnp.zeros((), jnp.int32))
         cache_length = length
         if has_cache:
-            cache_length = self.get_variable("cache", "layers_0")["self_attention"]["cached_key"].shape[1]
+            cache_length = self.get_variable("cache", "layers_0")["self_attention"]["cached_key"].shape[-1]
         if max_decode_length is not None and max_decode_length != cache_length:
             raise ValueError(
                 f"max_decode_length={max_decode_length}, but the cache was made for {cache_length} tokens; make it "
