@@ -15,7 +15,7 @@ import seqio
 import tensorflow as tf
 
 from stepdistill_jax.engine import adafactor, decoding, inference, models, network, partitioning, trainer
-from stepdistill_jax.engine.initialize import abstract_train_state, initial_train_state
+from stepdistill_jax.engine.initialize import TrainStateInitializer
 
 
 class Engine(contender.Contender):
@@ -49,12 +49,15 @@ class Engine(contender.Contender):
             loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
         )
         self._partitioner = partitioning.PjitPartitioner(num_partitions=1)
-        shapes = {name: rows.shape for name, rows in made[0].items()}
-        types = {name: rows.dtype for name, rows in made[0].items()}
-        self._axes = self._partitioner.get_mesh_axes(abstract_train_state(self._model, shapes, types))
-        self._state = initial_train_state(
-            self._model, jax.random.key(0), shapes, types, self._partitioner, self._axes
+        initializer = TrainStateInitializer(
+            self._model.optimizer_def,
+            self._model.get_initial_variables,
+            {name: rows.shape for name, rows in made[0].items()},
+            self._partitioner,
+            {name: rows.dtype for name, rows in made[0].items()},
         )
+        self._axes = initializer.train_state_axes
+        self._state = initializer.from_scratch(jax.random.key(0))
         self._step = trainer.Trainer(
             self._model,
             self._axes,

@@ -1,17 +1,19 @@
 """First values of parameters, all of one shape drawn in one loop.
 
 A T5 has hundreds of parameters of a dozen shapes. Drawn one by one, each is code of its own, and compiling that takes as
-long as compiling the train step; drawn by shape, a dozen loops are compiled. The numbers are the same either way.
+long as compiling the train step; drawn by shape, a dozen loops are compiled.
 """
 
 import collections
 import contextvars
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> values
@@ -19,30 +21,38 @@ Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> values
 
 class _Draw(NamedTuple):
     initializer: Initializer
-    key: jax.Array
     placeholder: jax.Array
 
 
 _pending: contextvars.ContextVar[list[_Draw] | None] = contextvars.ContextVar("pending", default=None)
 
 
-def drawn_by_shape(init: Callable[[], Any]) -> Any:
-    """The variables that `init` gives, with the values of this module's initializers; call it under `jax.jit`."""
+def drawn_by_shape(init: Callable[[], Any], rng: jax.Array) -> Any:
+    """The variables of `init`, a tree, with the values that this module's initializers draw; call it under `jax.jit`.
+
+    A value's key is `rng` folded with a hash of the parameter's path, so no other parameter has a part in it.
+    """
     pending: list[_Draw] = []
     token = _pending.set(pending)
     try:
         variables = init()
     finally:
         _pending.reset(token)
+    paths = {id(leaf): path for path, leaf in jax.tree.leaves_with_path(variables)}
     groups = collections.defaultdict(list)
     for draw in pending:
-        groups[draw.initializer, draw.placeholder.shape, draw.placeholder.dtype].append(draw)
+        groups[draw.initializer, draw.placeholder.shape, draw.placeholder.dtype].append(id(draw.placeholder))
     values = {}
-    for (initializer, shape, dtype), draws in groups.items():
-        keys = jnp.stack([draw.key for draw in draws])
+    for (initializer, shape, dtype), places in groups.items():
+        hashes = np.array([_hash(jax.tree_util.keystr(paths[place])) for place in places], np.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, hashes)
         drawn = jax.lax.map(functools.partial(initializer, shape=shape, dtype=dtype), keys)
-        values |= {id(draw.placeholder): value for draw, value in zip(draws, drawn, strict=True)}
+        values |= dict(zip(places, drawn, strict=True))
     return jax.tree.map(lambda leaf: values.get(id(leaf), leaf), variables)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
 
 
 def _by_shape(initializer: Initializer) -> Initializer:
@@ -54,7 +64,7 @@ def _by_shape(initializer: Initializer) -> Initializer:
         if pending is None:
             return initializer(key, shape, dtype)
         placeholder = jnp.zeros(shape, dtype)
-        pending.append(_Draw(initializer, key, placeholder))
+        pending.append(_Draw(initializer, placeholder))
         return placeholder
 
     return draw

@@ -301,7 +301,7 @@ class EncoderDecoderModel(BaseTransformerModel):
             decode=False,
             enable_dropout=False,
         )
-        return initializers.drawn_by_shape(init)
+        return initializers.drawn_by_shape(init, rng)
 
     def _compute_logits(
         self,
