@@ -39,8 +39,8 @@ def training_batches(
     """T5X's features of the mixture, all batches of one shape.
 
     Args:
-      packed: `num_rows` rows a batch with as many examples in each as fit; else one example a row, as long as the
-        longest, `num_examples` a batch: what T5X's finetune.gin does.
+      packed: `num_rows` rows a batch with as many examples in each as fit, as T5X's finetune.gin has it; else one
+        example a row, as long as the longest, `num_examples` a batch.
     """
     mixture = alternating(examples)
     if packed:

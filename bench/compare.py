@@ -119,7 +119,7 @@ def contender_commands(args: argparse.Namespace, data: Path) -> dict[str, tuple[
     common = ["--data", str(data), "--size", args.size]
     scripts = {"ours": (sys.executable, "contender_engine.py", "packed", root)}
     if args.t5x_python and args.t5x_source:
-        for name, rows in (("T5X", "padded"), ("T5X, packed", "packed")):
+        for name, rows in (("T5X", "packed"), ("T5X, padded", "padded")):
             scripts[name] = (args.t5x_python, "contender_t5x.py", rows, args.t5x_source)
     if args.hf_python:
         scripts["Hugging Face"] = (args.hf_python, "contender_hf.py", "padded", "")
