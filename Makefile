@@ -15,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 demo:
 	@echo "make demo: sets up $(VENV) (first time only: about 3 minutes and 3.5 GB), lets a language model of 135 M parameters"
 	@echo "explain generated word problems, trains two small students, with and without its rationales, and reports on all"
-	@echo "three: about 12 minutes on 2 idle cores (17 were measured beside other work)."
+	@echo "three: about 11 minutes on 2 idle cores."
 	@$(MAKE) --no-print-directory setup
 	@$(VENV)/bin/stepdistill demo
 
