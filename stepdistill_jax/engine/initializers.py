@@ -31,7 +31,10 @@ def drawn_by_shape(init: Callable[[], Any], rng: jax.Array) -> Any:
     """The variables of `init`, a tree, with the values that this module's initializers draw; call it under `jax.jit`.
 
     Args:
-      init: a Flax module's, given `rng`; each of its modules has one such parameter at most.
+      init: a Flax module's, given `rng`.
+
+    Raises:
+      ValueError: if a module has two such parameters: they would get the same key.
     """
     pending: list[_Draw] = []
     token = _pending.set(pending)
@@ -40,6 +43,13 @@ def drawn_by_shape(init: Callable[[], Any], rng: jax.Array) -> Any:
     finally:
         _pending.reset(token)
     paths = {id(leaf): path for path, leaf in jax.tree.leaves_with_path(variables)}
+    modules = collections.Counter(paths[id(draw.placeholder)][:-1] for draw in pending)
+    for module, number in modules.items():
+        if number > 1:
+            raise ValueError(
+                f"{jax.tree_util.keystr(module)} has {number} parameters of initializers.py; one a module can be drawn by "
+                "shape: give each a module of its own."
+            )
     groups = collections.defaultdict(list)
     for draw in pending:
         groups[draw.initializer, draw.placeholder.shape, draw.placeholder.dtype].append(id(draw.placeholder))

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from stepdistill_jax.engine import initializers, network
 
@@ -36,3 +37,15 @@ def test_parameters_drawn_by_shape_are_those_that_flax_draws(module):
     assert jax.tree.structure(one_by_one) == jax.tree.structure(by_shape)
     jax.tree.map(np.testing.assert_array_equal, one_by_one["params"], by_shape["params"])
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(by_shape["params"]))
+
+
+def test_two_drawn_parameters_of_one_module_are_refused():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self):
+            self.param("first", initializers.unit_normal, (2,))
+            self.param("second", initializers.unit_normal, (2,))
+
+    rng = jax.random.key(0)
+    with pytest.raises(ValueError, match="has 2 parameters"):
+        initializers.drawn_by_shape(lambda: Two().init(rng), rng)

@@ -56,3 +56,4 @@ def test_latex_compiles(tmp_path):
     (tmp_path / "table.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "table.pdf").stat().st_size > 0
