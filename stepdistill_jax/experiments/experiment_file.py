@@ -17,7 +17,10 @@
     # The budget; [student.NAME] may have its own. What is left out is as the gin files say.
     steps = 10_000
     batch_examples = 64           # a step, in rows of their own: a step-by-step student gets two rows of each.
-    # batch_rows = 16             # in its place: rows that hold as many examples as fit, the same number for every method
+    # batch_rows = 16             # in its place: packed rows of as many examples as fit, the same number for every method:
+    #                             # as much compute, so a step-by-step student sees half as many labels
+    # batch_rows_per_task = 16    # or this: packed rows for each task, so that a step-by-step student sees as many labels
+    #                             # in twice the rows, as with batch_examples
     learning_rate = 5e-5
     eval_period = 1000            # steps between looks at the validation split, by which the checkpoint is chosen
     gin = ["WARMUP_STEPS = 0"]    # any other gin bindings
@@ -49,7 +52,8 @@ from stepdistill_jax.experiments.methods import METHODS
 PAIRINGS = ("mixture", "paired")
 PREFIXES = ("paper", "code")
 NO_AUGMENTATION = "none"
-_BUDGET = ("steps", "batch_examples", "batch_rows", "learning_rate", "eval_period")
+_BATCH = ("batch_examples", "batch_rows", "batch_rows_per_task")  # one of them
+_BUDGET = ("steps", *_BATCH, "learning_rate", "eval_period")
 _LISTS = {
     "datasets": str, "methods": str, "teachers": str, "seeds": int, "students": str, "shares": float,
     "rationale_weights": float, "pairings": str, "prefixes": str, "augmentations": str,
@@ -209,11 +213,13 @@ class _Reader:
             _check_gin_file(file, f"{self.path}: {place}gin_files")
         settings = {key: {**table, **own}[key] for key in _BUDGET if key in table or key in own}
         # The student's own way of saying the batch takes the place of the experiment's.
-        if "batch_rows" in settings and "batch_examples" in settings:
-            chosen = [key for key in ("batch_rows", "batch_examples") if key in own]
+        said = [key for key in _BATCH if key in settings]
+        if len(said) > 1:
+            chosen = [key for key in _BATCH if key in own]
             if len(chosen) != 1:
-                raise self._error(f"{place}has batch_rows and batch_examples; keep one of them.")
-            settings.pop("batch_rows" if chosen == ["batch_examples"] else "batch_examples")
+                raise self._error(f"{place}has {' and '.join(chosen or said)}; keep one of them.")
+            for key in set(said) - set(chosen):
+                settings.pop(key)
         for key, value in settings.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or value <= 0 or (key != "learning_rate" and not isinstance(value, int)):

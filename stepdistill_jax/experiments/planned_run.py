@@ -96,6 +96,8 @@ class PlannedRun:
             values["BASE_LEARNING_RATE"] = settings["learning_rate"]
         if "batch_rows" in settings:
             values["BATCH_SIZE"] = settings["batch_rows"]
+        if "batch_rows_per_task" in settings:
+            values["BATCH_SIZE"] = settings["batch_rows_per_task"] * self.method.num_tasks
         if "batch_examples" in settings:
             values |= {"PACK": False, "BATCH_SIZE": settings["batch_examples"] * self.method.num_tasks}
         if "eval_period" in settings:
