@@ -15,6 +15,7 @@ from stepdistill_jax.experiments import children, run_files
 from stepdistill_jax.experiments.experiment_file import Experiment
 from stepdistill_jax.experiments.planned_run import PlannedRun, planned_runs
 from stepdistill_jax.experiments.prepared_data import provide_data
+from stepdistill_jax.report import published
 
 _POLL_SECONDS = 0.1
 
@@ -40,6 +41,7 @@ def sweep(experiment: Experiment, *, output: Path, jobs: int = 1, data_dir: Path
         for run in runs:
             run_files.check_plan(run, output)
         write_atomically(output / "experiment.toml", experiment.text)
+        _take_published(experiment, output)
         to_do = [run for run in runs if not is_done(run, output)]
         provide_data(to_do, data_dir=data_dir)
         _say(f"{experiment.title}: {len(runs)} runs in {output}, {len(runs) - len(to_do)} done")
@@ -146,6 +148,13 @@ def _scored(result: dict) -> str:
     ]
     step = f", step {result['step']}" if result["step"] is not None else ""
     return f"  {', '.join(shown)}{step}"
+
+
+def _take_published(experiment: Experiment, output: Path) -> None:
+    """Published accuracies beside the experiment file are drawn beside its results, but for a file that SWEEP has itself."""
+    beside, own = experiment.path.with_name(published.FILE), output / published.FILE
+    if beside.is_file() and not own.exists():
+        write_atomically(own, beside.read_text(encoding="utf-8"))
 
 
 def _write_report(output: Path) -> None:

@@ -33,6 +33,10 @@ class Published:
             return self.size == size
         return axis == "size" and self.train_share == (1.0 if share is None else share)
 
+    def is_of(self, *, method: str, size: str, share: float | None) -> bool:
+        """Whether it is of the same method, size of student and share of the data."""
+        return (self.method, self.size, self.train_share) == (method, size, share)
+
     def place(self, axis: str) -> float:
         return 100.0 * self.train_share if axis == "share" else self.parameters
 

@@ -54,7 +54,7 @@ def draw_sweep_figures(sweep: Sweep, published: Sequence[Published], *, folder: 
         drawn = [
             figure for axis in AXES for figure in _draw_axis(sweep, dataset, axis, published, folder=folder)
         ]
-        figures += drawn or [draw_methods(sweep, dataset, folder=folder)]
+        figures += drawn or [draw_methods(sweep, dataset, published, folder=folder)]
         if sweep.teachers(dataset) and len({(g.size, g.share) for g in sweep.students(dataset)}) > 1:
             figures += draw_least(sweep, dataset, folder=folder)
     return figures

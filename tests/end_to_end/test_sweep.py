@@ -66,6 +66,14 @@ def results(output):
     return {path.parent.name: json.loads(path.read_text()) for path in output.glob("runs/*/result.json")}
 
 
+def test_published_numbers_beside_the_file_are_taken_along(write_experiment, sweep, tmp_path):
+    file = write_experiment(methods=["few_shot_cot"])
+    text = "dataset,method,size,parameters,train_share,percent,source\n"
+    file.with_name("published.csv").write_text(text, encoding="utf-8")
+    assert sweep(file) == 0
+    assert (tmp_path / "sweep" / "published.csv").read_text(encoding="utf-8") == text
+
+
 def test_a_run_alone_says_what_was_chosen_and_what_it_cost(write_experiment, sweep, tmp_path, capsys):
     file = write_experiment(methods=["step_by_step"], shares=[0.5], rationales=True)
     name = "wordproblems-step_by_step-worked-tiny-s0.5-l1-seed0"

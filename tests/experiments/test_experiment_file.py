@@ -123,6 +123,14 @@ def test_a_student_s_own_budget_takes_the_place_of_the_experiment_s(experiment):
     assert {"TRAIN_STEPS = 100", "BATCH_SIZE = 128"} < set(bindings["large"])
 
 
+def test_packed_rows_of_each_task_give_every_method_as_many_labels(experiment):
+    text = WHOLE.replace("batch_examples = 64", "batch_rows_per_task = 8")
+    bindings = {run.method.name: run.gin_bindings() for run in planned_runs(experiment(text))}
+    assert "BATCH_SIZE = 8" in bindings["fine_tuning"]
+    assert "BATCH_SIZE = 16" in bindings["step_by_step"]
+    assert "PACK = False" not in bindings["fine_tuning"]
+
+
 def test_a_sweep_s_folder_is_named_after_folder_and_file(experiment, tmp_path):
     assert default_output(experiment()).as_posix() == f"runs/{tmp_path.name}_compared"
 
@@ -142,7 +150,8 @@ MISTAKES = {
     "a share above all": (WHOLE.replace("[0.5, 1]", "[50]"), "shares: 50 is not above 0 and at most 1"),
     "a negative λ": (WHOLE.replace("[0.5, 1.0]", "[-1]"), "rationale_weights: -1; use 0 or more."),
     "no teacher": (WHOLE.replace('["palm-540b"]', "[]"), "methods has 'step_by_step', which needs a teacher"),
-    "two kinds of batch": ("batch_rows = 3\n" + WHOLE, "batch_rows and batch_examples; keep one of them."),
+    "two kinds of batch": ("batch_rows = 3\n" + WHOLE, "batch_examples and batch_rows; keep one of them."),
+    "two kinds of batch of a student": (WHOLE + "batch_rows = 3\nbatch_rows_per_task = 3\n", r"\[student.base\] has batch_rows and batch_rows_per_task"),
     "no steps": (WHOLE.replace("100", "0"), "steps=0; use a whole number above 0."),
     "no binding": ('gin = ["PACK"]\n' + WHOLE, r"gin=\['PACK'\]; use a list of bindings"),
     "no yes or no": ("rationales = 1\n" + WHOLE, "rationales=1; use true or false."),

@@ -220,6 +220,19 @@ def test_published_numbers_are_drawn_with_their_source_and_refused_without(tmp_p
         write_sweep_report(tmp_path)
 
 
+def test_published_numbers_stand_beside_the_same_method_where_methods_are_compared(tmp_path):
+    make_sweep_run(tmp_path, method="fine_tuning")
+    make_sweep_run(tmp_path, method="step_by_step")
+    (tmp_path / "published.csv").write_text(
+        "dataset,method,size,parameters,train_share,percent,source\n"
+        "svamp,step_by_step,tiny,220e6,1.0,50.0,Someone 2020 Table 9\n"
+        "svamp,step_by_step,huge,11e9,1.0,60.0,Someone 2021\n"
+    )
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert "; Someone 2020 Table 9: 50" in page
+    assert "Someone 2021: 60" not in page
+
+
 def test_a_model_cannot_put_tags_into_the_page(sweep):
     page = (sweep / "report" / "index.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;apples&lt;/b&gt;" in page
