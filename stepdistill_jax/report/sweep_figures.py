@@ -92,10 +92,12 @@ def _file_name_parts(size: str, share: float | None, axis: Axis) -> list[str]:
 
 
 def _lines(groups: Sequence[Group], axis: Axis) -> dict[str, list[Group]]:
-    """Label -> groups along the axis. Along λ, a label is the method's alone."""
+    """Label -> groups along the axis. Along λ, a label is the method's alone; students of the same place are told apart."""
     lines: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda each: (axis.place(each), each.label)):
+    for group in sorted(groups, key=lambda each: (axis.place(each), each.label, each.size)):
         label = group.label_without_weight if axis.name == "rationale_weight" else group.label
+        if any(axis.place(each) == axis.place(group) for each in lines.get(label, ())):
+            label = f"{label}, {group.size}"
         lines.setdefault(label, []).append(group)
     return dict(sorted(lines.items(), key=lambda item: item[0]))
 

@@ -17,7 +17,13 @@ PAPER = {"figure4", "figure5", "figure6", "figure7", "figure8", "figure9", "tabl
 
 def test_every_figure_and_table_has_a_file_and_a_small_one_of_its_shape():
     assert {path.stem for path in FILES if path.parent.name == "paper"} == PAPER
-    assert {path.stem for path in FILES if path.parent.name == "small"} == {*PAPER, "every_method", "rationales", "real_data", "where_it_helps"}
+    assert {path.stem for path in FILES if path.parent.name == "small"} == {
+        *PAPER,
+        "every_method",
+        "rationales",
+        "real_data",
+        "where_it_helps",
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 NUM_ROWS = 60
-PARAMETERS = {"tiny": 1_400_000, "mini": 21_000_000}
+PARAMETERS = {"tiny": 1_400_000, "tiny-longer": 1_400_000, "mini": 21_000_000}
 # Chance of a right answer: method, with a bit for size and share.
 SKILL = {
     "fine_tuning": 0.45,

@@ -220,6 +220,16 @@ def test_published_numbers_are_drawn_with_their_source_and_refused_without(tmp_p
         write_sweep_report(tmp_path)
 
 
+def test_two_students_of_one_size_are_two_lines(tmp_path):
+    for size in ("tiny", "tiny-longer", "mini"):
+        make_sweep_run(tmp_path, method="fine_tuning", size=size)
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert re.search(
+        r"fine-tuning: [\d.]+ at 1\.4e\+06, [\d.]+ at 2\.1e\+07; fine-tuning, tiny-longer: [\d.]+ at 1\.4e\+06",
+        page,
+    )
+
+
 def test_published_numbers_stand_beside_the_same_method_where_methods_are_compared(tmp_path):
     make_sweep_run(tmp_path, method="fine_tuning")
     make_sweep_run(tmp_path, method="step_by_step")
