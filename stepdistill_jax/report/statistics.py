@@ -41,11 +41,14 @@ class PairedTest:
     num_examples: int
     num_seeds: tuple[int, int]
     mcnemar_p: float | None  # exact, where each side has one seed
+    seeds_p: float | None  # of a t-test over seeds, where each side has several
 
     @property
     def below_noise(self) -> bool:
-        """Whether the 95 % interval holds 0, or no outcome on so few rows could pass the sign test at 5 %."""
-        return self.low <= 0.0 <= self.high or 2.0 ** (1 - self.num_examples) >= 0.05
+        """Whether the 95 % interval holds 0, seeds spread too much for a difference at 5 %, or no outcome on so few rows could pass
+        the sign test at 5 %."""
+        spread = self.seeds_p is not None and self.seeds_p >= 0.05
+        return self.low <= 0.0 <= self.high or spread or 2.0 ** (1 - self.num_examples) >= 0.05
 
 
 def paired_test(
@@ -60,9 +63,10 @@ def paired_test(
     A replicate draws rows with replacement, the same ones for both sides, and of n seeds n - 1 with replacement, which
     makes the variance between seeds unbiased (Rao and Wu 1988; n of n would halve it for two seeds). The percentile
     interval and p = 2 min(P(d <= 0), P(d >= 0)) come from the replicates (Efron and Tibshirani 1993, ch. 13 and 16).
-    It is on the careful side, as each seed's own noise over rows is in both draws (Owen 2007): of made-up equal methods with
-    2 to 4 seeds, 0 to 5 % pass. From one seed a side, seeds are not drawn: the test then speaks of these two models, and
-    McNemar's exact test is given too.
+    Each seed's own noise over rows is in both draws (Owen 2007), which is careful where rows are few. Where they are many and
+    seeds spread more than rows do, a percentile interval of 2 or 3 seeds is too short (of made-up equal methods up to a third
+    pass), so a difference must pass a t-test over seeds, too. From one seed a side, seeds are not drawn: the test then
+    speaks of these two models, and McNemar's exact test is given too.
 
     Args:
       a, b: whether each seed's answer to each row is right; the same rows in the same order.
@@ -99,7 +103,19 @@ def paired_test(
         num_examples=a.shape[1],
         num_seeds=(len(a), len(b)),
         mcnemar_p=mcnemar(a[0], b[0]) if len(a) == len(b) == 1 else None,
+        seeds_p=_t_test(a.mean(axis=1), b.mean(axis=1), paired=seeds_paired)
+        if min(len(a), len(b)) > 1
+        else None,
     )
+
+
+def _t_test(a: Float[np.ndarray, " seeds_a"], b: Float[np.ndarray, " seeds_b"], *, paired: bool) -> float:
+    """Two-sided p of Student's test of paired accuracies, else of Welch's."""
+    spread = (a - b).std() if paired else a.std() + b.std()
+    if spread < 1e-9:  # no difference between seeds to measure by
+        return 1.0 if abs(a.mean() - b.mean()) < 1e-12 else 0.0
+    test = scipy.stats.ttest_rel(a, b) if paired else scipy.stats.ttest_ind(a, b, equal_var=False)
+    return float(test.pvalue)
 
 
 def _replicates(

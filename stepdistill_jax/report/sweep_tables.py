@@ -133,7 +133,8 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
     columns = (
         Column("Dataset", "dataset", False), Column("Where", "cell", False), Column("A", "a", False), Column("B", "b", False),
         Column("A − B (points)", "points"), Column("Standard error", "standard_error"), Column("95 % from", "low"),
-        Column("to", "high"), Column("p", "p_value"), Column("McNemar's p", "mcnemar_p"), Column("Rows", "num_examples"),
+        Column("to", "high"), Column("p", "p_value"), Column("McNemar's p", "mcnemar_p"), Column("p over seeds", "seeds_p"),
+        Column("Rows", "num_examples"),
         Column("Seeds", "num_seeds", False), Column("Verdict", "verdict", False),
     )  # fmt: skip
     rows = []
@@ -143,14 +144,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
                 Cell(each.dataset, each.dataset), Cell(each.where or ABSENT, each.where),
                 Cell(each.a.label, each.a.label, _seed_links(each.a)), Cell(each.b.label, each.b.label, _seed_links(each.b)),
                 Cell(f"{each.points:+.1f}".replace("-", "−"), each.points), _number(each.standard_error), _signed(each.low), _signed(each.high),
-                _number(each.p_value, 4), _number(each.mcnemar_p, 4), _count(each.num_examples),
+                _number(each.p_value, 4), _number(each.mcnemar_p, 4), _number(each.seeds_p, 4), _count(each.num_examples),
                 Cell(f"{len(each.a.runs)} and {len(each.b.runs)}", f"{len(each.a.runs)} {len(each.b.runs)}"),
                 Cell(each.verdict, each.verdict),
             )
         )  # fmt: skip
     caption = (
         "Two methods on the same test rows: bootstrap over rows and seeds (10,000 replicates; seeds that both have are drawn together). "
-        "With one seed a side, over rows alone, with McNemar's exact test. Where answers of one side were not kept, the errors of both sides are "
+        "With one seed a side, over rows alone, with McNemar's exact test; with several, a difference must pass a t-test over seeds, too. Where answers of one side were not kept, the errors of both sides are "
         f"added instead, and there is no p. Not corrected for the {len(comparisons)} comparisons: up to one in twenty of equal methods looks different."
     )
     return Table("comparisons", "Paired tests", caption, columns, tuple(rows))

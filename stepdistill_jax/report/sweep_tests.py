@@ -27,6 +27,7 @@ class Comparison:
     high: float | None
     p_value: float | None
     mcnemar_p: float | None
+    seeds_p: float | None
     num_examples: int
     below_noise: bool
 
@@ -45,8 +46,12 @@ class Comparison:
         )
         p_value = self.p_value if self.mcnemar_p is None else self.mcnemar_p
         numbers += ", not paired)" if p_value is None else f", p = {p_value:.4f})"
+        if self.seeds_p is not None:
+            numbers = f"{numbers.removesuffix(')')}, over seeds alone {self.seeds_p:.4f})"
         if self.below_noise:
             return f"{numbers}: below the noise, so it is no evidence that they differ."
+        if min(len(self.a.runs), len(self.b.runs)) == 1 and TEACHER not in (self.a.method, self.b.method):
+            return f"{numbers}: beyond the noise of the test rows; with one seed of a side, that is of these models only."
         return f"{numbers}: beyond the noise."
 
 
@@ -96,7 +101,7 @@ def _compare(a: Group, b: Group, where: str) -> Comparison:
     below_noise = test.below_noise if test.mcnemar_p is None else test.mcnemar_p >= 0.05
     return Comparison(
         a.dataset, where, a, b, test.points, test.standard_error, test.low, test.high, test.p_value, test.mcnemar_p,
-        test.num_examples, below_noise,
+        test.seeds_p, test.num_examples, below_noise,
     )  # fmt: skip
 
 
@@ -116,7 +121,19 @@ def _compare_unpaired(a: Group, b: Group, where: str) -> Comparison:
     points = means[0].mean - means[1].mean
     below_noise = abs(points) < NOISE_STANDARD_ERRORS * error or error == 0.0
     return Comparison(
-        a.dataset, where, a, b, points, error, None, None, None, None, min(n for _, n in counts), below_noise
+        a.dataset,
+        where,
+        a,
+        b,
+        points,
+        error,
+        None,
+        None,
+        None,
+        None,
+        None,
+        min(n for _, n in counts),
+        below_noise,
     )
 
 

@@ -75,6 +75,33 @@ def test_equal_methods_whose_two_seeds_differ_seldom_look_different():
     assert 0 < passed / 300 < 0.08
 
 
+def test_equal_methods_of_many_rows_and_spread_seeds_seldom_look_different():
+    """200 made-up experiments of 2 seeds, 5,000 rows and a spread of 3 points between seeds: far more rows than seeds."""
+    generator = np.random.default_rng(5)
+    tests = [
+        paired_test(
+            *(generator.random((2, 5000)) < generator.normal(0.5, 0.03, size=(2, 1)) for _ in range(2)),
+            num_replicates=300,
+        )
+        for _ in range(200)
+    ]
+    assert sum(not test.below_noise for test in tests) / 200 < 0.08
+    assert (
+        sum(not test.low <= 0.0 <= test.high for test in tests) / 200 > 0.1
+    )  # what the bootstrap alone would say
+
+
+def test_p_over_seeds_is_student_s():
+    a = np.array([[True] * k + [False] * (100 - k) for k in (50, 52, 57)])
+    b = np.array([[True] * k + [False] * (100 - k) for k in (49, 47, 48)])
+    # Differences 1, 5 and 9 points: t = 5 / (4 / sqrt(3)) with 2 degrees of freedom.
+    t = 5 / (4 / math.sqrt(3))
+    expected = 1 - t / math.sqrt(t * t + 2)
+    assert paired_test(a, b, seeds_paired=True).seeds_p == pytest.approx(expected)
+    assert paired_test(a[:1], b[:1]).seeds_p is None
+    assert paired_test(a, a, seeds_paired=True).seeds_p == 1.0
+
+
 def test_the_same_rows_give_the_same_test():
     assert paired_test(A, B) == paired_test(A, B)
 
