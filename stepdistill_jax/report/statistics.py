@@ -114,8 +114,11 @@ def _t_test(a: Float[np.ndarray, " seeds_a"], b: Float[np.ndarray, " seeds_b"], 
     spread = (a - b).std() if paired else a.std() + b.std()
     if spread < 1e-9:  # no difference between seeds to measure by
         return 1.0 if abs(a.mean() - b.mean()) < 1e-12 else 0.0
-    test = scipy.stats.ttest_rel(a, b) if paired else scipy.stats.ttest_ind(a, b, equal_var=False)
-    return float(test.pvalue)
+    if paired:
+        error = (a - b).std(ddof=1) / math.sqrt(len(a))
+        return float(2.0 * scipy.stats.t.sf(abs(a.mean() - b.mean()) / error, len(a) - 1))
+    sides = [number for side in (a, b) for number in (side.mean(), side.std(ddof=1), len(side))]
+    return float(scipy.stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue)
 
 
 def _replicates(
