@@ -5,18 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stepdistill_jax.report.sweep_folder import Group
 from stepdistill_jax.report.tables import method_name
 
 FILE = "published.csv"
-COLUMNS = ("dataset", "method", "size", "parameters", "train_share", "percent", "source")
+COLUMNS = ("dataset", "method", "teacher", "size", "parameters", "train_share", "percent", "source")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published test accuracy in percent; `source` is cited in the legend, such as 'arXiv:2305.02301, Table 2'."""
+    """One published test accuracy in percent.
+
+    Attributes:
+      teacher: as sweeps name it, '' for a method that has none.
+      source: cited in legend and caption, such as 'arXiv:2305.02301, Table 2'.
+    """
 
     dataset: str
     method: str
+    teacher: str
     size: str
     parameters: float
     train_share: float
@@ -27,15 +34,16 @@ class Published:
     def label(self) -> str:
         return f"{method_name(self.method)} ({self.source})"
 
+    def is_of(self, group: Group) -> bool:
+        """Whether it is of the same method, taught by the same teacher, on the same dataset."""
+        own = (group.dataset, group.method, str(group.first.settings.get("teacher") or ""))
+        return own == (self.dataset, self.method, self.teacher)
+
     def fits(self, axis: str, size: str, share: float | None) -> bool:
         """Whether it belongs into the figure along `axis` for this size and share."""
         if axis == "share":
             return self.size == size
         return axis == "size" and self.train_share == (1.0 if share is None else share)
-
-    def is_of(self, *, method: str, size: str, share: float | None) -> bool:
-        """Whether it is of the same method, size of student and share of the data."""
-        return (self.method, self.size, self.train_share) == (method, size, share)
 
     def place(self, axis: str) -> float:
         return 100.0 * self.train_share if axis == "share" else self.parameters
@@ -64,3 +72,8 @@ def read_published(folder: Path) -> Sequence[Published]:
                 raise ValueError(f"{path}:{line}: no source; say where {numbers['percent']} was published")
             found.append(Published(**texts, **numbers))
     return tuple(found)
+
+
+def crosses_text(shown: Sequence[Published]) -> str:
+    """The end of a figure's caption: where its crosses come from; '' without any."""
+    return f"; crosses: {'; '.join(sorted({each.source for each in shown}))}" if shown else ""

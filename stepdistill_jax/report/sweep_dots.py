@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.report.drawing import INK, MARKERS, PALETTE, Figure, method_colours, save_figure
-from stepdistill_jax.report.published import Published
+from stepdistill_jax.report.published import Published, crosses_text
 from stepdistill_jax.report.statistics import over_seeds
 from stepdistill_jax.report.sweep_folder import Group, Sweep
 from stepdistill_jax.report.sweep_tests import beats_teacher, teacher_percent
@@ -54,10 +54,10 @@ def draw_methods(sweep: Sweep, dataset: str, published: Sequence[Published], *, 
     """Every setting of a dataset as a dot with its error, where the sweep varies neither share nor size."""
     groups = sweep.of(dataset)
     crosses = [
-        (each.percent, -i, each.source)
+        (each, -i)
         for i, group in enumerate(groups)
         for each in published
-        if each.dataset == dataset and each.is_of(method=group.method, size=group.size, share=group.share)
+        if each.is_of(group) and (each.size, each.train_share) == (group.size, group.share)
     ]
 
     def draw(axes: Any) -> None:
@@ -77,13 +77,8 @@ def draw_methods(sweep: Sweep, dataset: str, published: Sequence[Published], *, 
                 f"{summary.mean:.1f}", (summary.mean, -i), xytext=(0, 9), color=INK, textcoords="offset points", ha="center",
                 fontsize=8,
             )  # fmt: skip
-        for source in dict.fromkeys(source for *_, source in crosses):
-            axes.plot(
-                *zip(*[(x, y) for x, y, own in crosses if own == source], strict=True),
-                marker="x", linestyle="none", markersize=7, color=INK, label=source,
-            )  # fmt: skip
-        if crosses:
-            axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.17), **LEGEND)
+        for each, y in crosses:
+            axes.plot(each.percent, y, marker="x", linestyle="none", markersize=7, color=INK)
         axes.set_yticks([-i for i in range(len(groups))], [group.label for group in groups])
         axes.set_ylim(-len(groups) + 0.4, 0.7)
         axes.set_xlim(-4.0, 104.0)
@@ -91,11 +86,11 @@ def draw_methods(sweep: Sweep, dataset: str, published: Sequence[Published], *, 
         axes.set_title(f"Test accuracy · {dataset}", loc="left")
 
     described = "; ".join(f"{group.label}: {over_seeds(group.percents).mean:.1f}" for group in groups)
-    described += "".join(f"; {source}: {percent:g}" for percent, _, source in crosses)
+    described += "".join(f"; {each.label}: {each.percent:g}" for each, _ in crosses)
     height = max(2.2, 1.2 + 0.55 * len(groups))
     return save_figure(
-        f"{dataset}-accuracy-methods", f"Test accuracy, {dataset}", draw, described, counts_text(groups),
-        folder=folder, height=height,
+        f"{dataset}-accuracy-methods", f"Test accuracy, {dataset}", draw, described,
+        counts_text(groups) + crosses_text([each for each, _ in crosses]), folder=folder, height=height,
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.report.drawing import INK, Figure, save_figure
-from stepdistill_jax.report.published import Published
+from stepdistill_jax.report.drawing import INK, Figure, method_colours, save_figure
+from stepdistill_jax.report.published import Published, crosses_text
 from stepdistill_jax.report.statistics import over_seeds
 from stepdistill_jax.report.sweep_dots import LEGEND, counts_text, draw_least, draw_methods, line_looks
 from stepdistill_jax.report.sweep_folder import BASELINES, Group, Sweep, setting_text
@@ -74,7 +74,11 @@ def _draw_axis(
         fixed = [text for text in (size if axis.name != "size" else "", _share_text(share, axis)) if text]
         place = " · ".join([dataset, *fixed])
         name = "-".join([dataset, "accuracy", axis.name, *_file_name_parts(size, share, axis)])
-        beside = [each for each in published if each.dataset == dataset and each.fits(axis.name, size, share)]
+        beside = [
+            each
+            for each in published
+            if each.fits(axis.name, size, share) and any(each.is_of(group) for group in groups)
+        ]
         yield _draw_lines(sweep, groups, axis, beside, place=place, name=name, folder=folder)
 
 
@@ -122,10 +126,11 @@ def _draw_lines(
                 [axis.place(group) for group in members], [each.mean for each in summaries],
                 yerr=[each.standard_error or 0.0 for each in summaries], label=label, linewidth=1.6, capsize=3, markersize=6, **look,
             )  # fmt: skip
+        colours = method_colours([group.method for group in groups])
         for each in published:
             axes.plot(
-                each.place(axis.name), each.percent, marker="x", linestyle="none", color=INK, label=each.label
-            )
+                each.place(axis.name), each.percent, marker="x", linestyle="none", color=colours[each.method], label=each.label
+            )  # fmt: skip
         for label, (percent, style) in references.items():
             axes.axhline(percent, color=INK, linestyle=style, linewidth=1.1, label=label)
         if axis.logarithmic:
@@ -141,9 +146,9 @@ def _draw_lines(
         f"{label}: {', '.join(_point(group, axis) for group in each)}" for label, each in lines.items()
     ]
     described += [f"{label} at {percent:.1f}" for label, (percent, _) in references.items()]
-    return save_figure(
-        name, f"{axis.title}, {place}", draw, "; ".join(described), counts_text(groups), folder=folder
-    )
+    described += [f"{each.label}: {each.percent:g} at {each.place(axis.name):g}" for each in published]
+    counts = counts_text(groups) + crosses_text(published)
+    return save_figure(name, f"{axis.title}, {place}", draw, "; ".join(described), counts, folder=folder)
 
 
 def _references(sweep: Sweep, groups: Sequence[Group], axis: Axis) -> dict[str, tuple[float, Any]]:

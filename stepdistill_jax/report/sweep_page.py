@@ -55,7 +55,6 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
         disagreements=disagreements(sweep, comparisons),
         address=run_address,
         clip=clip,
-        sources=sorted({each.source for each in published}),
         command=shlex.join(["stepdistill", "report", sweep.folder.name]),
         version=stepdistill_jax.__version__,
         run_versions=_versions(sweep),

@@ -207,15 +207,28 @@ def test_rationales_that_infer_wrote_are_read(tmp_path):
     assert read_sweep(tmp_path).runs[0].rationales == {"svamp/test/0": ("So 5.", "So she has 5.")}
 
 
-def test_published_numbers_are_drawn_with_their_source_and_refused_without(tmp_path):
+PUBLISHED = "dataset,method,teacher,size,parameters,train_share,percent,source\n"
+
+
+def test_published_numbers_are_drawn_beside_their_own_method_and_teacher(tmp_path):
     for share in (0.5, 1.0):
-        make_sweep_run(tmp_path, method="fine_tuning", share=share)
-    head = "dataset,method,size,parameters,train_share,percent,source\n"
+        run = make_sweep_run(tmp_path, method="step_by_step", share=share)
+    teacher = json.loads((run / "result.json").read_text())["run"]["teacher"]
     (tmp_path / "published.csv").write_text(
-        f"{head}svamp,step_by_step,tiny,220e6,1.0,50.0,Someone 2020 Table 9\n"
+        f"{PUBLISHED}svamp,step_by_step,{teacher},tiny,220e6,1.0,50.0,Someone 2020 Table 9\n"
+        "svamp,step_by_step,another,tiny,220e6,1.0,51.0,Someone 2021\n"
+        "svamp,fine_tuning,,tiny,220e6,1.0,52.0,Someone 2022\n"
     )
-    assert "Crosses: Someone 2020 Table 9." in write_sweep_report(tmp_path).read_text(encoding="utf-8")
-    (tmp_path / "published.csv").write_text(f"{head}svamp,step_by_step,tiny,220e6,1.0,50.0,\n")
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert "step-by-step (Someone 2020 Table 9): 50 at 100" in page
+    assert "; crosses: Someone 2020 Table 9." in page
+    assert "Someone 2021" not in page  # of another teacher
+    assert "Someone 2022" not in page  # of a method that the figure has not
+
+
+def test_a_published_number_without_a_source_is_refused(tmp_path):
+    make_sweep_run(tmp_path, method="fine_tuning")
+    (tmp_path / "published.csv").write_text(f"{PUBLISHED}svamp,step_by_step,palm,tiny,220e6,1.0,50.0,\n")
     with pytest.raises(ValueError, match=r"published\.csv:2: no source"):
         write_sweep_report(tmp_path)
 
@@ -231,16 +244,15 @@ def test_two_students_of_one_size_are_two_lines(tmp_path):
 
 
 def test_published_numbers_stand_beside_the_same_method_where_methods_are_compared(tmp_path):
-    make_sweep_run(tmp_path, method="fine_tuning")
     make_sweep_run(tmp_path, method="step_by_step")
+    make_sweep_run(tmp_path, method="fine_tuning")
     (tmp_path / "published.csv").write_text(
-        "dataset,method,size,parameters,train_share,percent,source\n"
-        "svamp,step_by_step,tiny,220e6,1.0,50.0,Someone 2020 Table 9\n"
-        "svamp,step_by_step,huge,11e9,1.0,60.0,Someone 2021\n"
+        f"{PUBLISHED}svamp,fine_tuning,,tiny,220e6,1.0,50.0,Someone 2020 Table 9\n"
+        "svamp,fine_tuning,,huge,11e9,1.0,60.0,Someone 2021\n"
     )
     page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
-    assert "; Someone 2020 Table 9: 50" in page
-    assert "Someone 2021: 60" not in page
+    assert "; fine-tuning (Someone 2020 Table 9): 50" in page
+    assert "Someone 2021" not in page
 
 
 def test_a_model_cannot_put_tags_into_the_page(sweep):
