@@ -306,6 +306,11 @@ def read_records(
         raise ValueError(f"{folder}: split '{split}' cannot be read ({error.message}).") from error
 
 
+def is_hinted(record: Mapping[str, Any]) -> bool:
+    """Whether a teacher's answer was given with the gold label as a hint."""
+    return '"hinted": true' in record.get("sampling", "")
+
+
 def _parser(kind: str) -> Any:
     """How TensorFlow parses a feature of this kind; the encoding is that of TFDS."""
     import tensorflow as tf

@@ -192,7 +192,10 @@ def _example_texts(
 
 
 def _rationale_of(dataset: Dataset, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Looks up the teacher's rationale by the example's id: '' for one that has no answer that teaches."""
+    """Looks up the teacher's rationale by the example's id: '' for one that has no answer that teaches.
+
+    Nor is one read that was written with the gold label as a hint, but for training: it would tell the label at test time.
+    """
     folder = rationales_folder(dataset)
     manifest = record_io.verify(folder)
     if split not in manifest["counts"]:
@@ -200,11 +203,13 @@ def _rationale_of(dataset: Dataset, split: str) -> Callable[[tf.Tensor], tf.Tens
             f"{folder} has no split '{split}', and the task reads rationales there too; it has "
             f"{', '.join(manifest['counts'])}: have the teacher answer it (stepdistill teach {dataset.name})."
         )
-    wanted = ("example_id", "rationale", "unparsed_reason", "dropped_reason")
+    wanted = ("example_id", "rationale", "unparsed_reason", "dropped_reason", "sampling")
     answers = [
         answer
         for answer in record_io.read_records(folder, split, features=wanted)
-        if not answer["unparsed_reason"] and not answer.get("dropped_reason")
+        if not answer["unparsed_reason"]
+        and not answer.get("dropped_reason")
+        and (split == "train" or not record_io.is_hinted(answer))
     ]
     table = _table([answer["example_id"] for answer in answers], [answer["rationale"] for answer in answers])
     return table.lookup
@@ -212,6 +217,7 @@ def _rationale_of(dataset: Dataset, split: str) -> Callable[[tf.Tensor], tf.Tens
 
 def _table(ids: list[str], values: list[str]) -> tf.lookup.StaticHashTable:
     """Text to text, '' where there is none."""
+    ids, values = ids or [""], values or [""]  # TensorFlow has no empty tables
     pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), tf.constant(values, tf.string))
     return tf.lookup.StaticHashTable(pairs, default_value="")
 

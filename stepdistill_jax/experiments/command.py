@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         command = single_run.command_of(planned, file=args.file, **where)
         if not args.child:
             prepared_data.provide_data([planned], data_dir=args.data_dir)
+            sweep.begin_folder(experiment, output)
         single_run.do_run(planned, command=command, **where)
     else:
         return sweep.sweep(experiment, jobs=args.jobs, **where)

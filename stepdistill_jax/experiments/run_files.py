@@ -56,7 +56,7 @@ def check_plan(run: PlannedRun, output: Path) -> None:
     pairs = (
         (before, now)
         for key, plan in plan_of(run).items()
-        for before, now in zip([*earlier[key], None], [*plan, None], strict=False)
+        for before, now in zip([*earlier.get(key, []), None], [*plan, None], strict=False)
     )
     different = next(((before, now) for before, now in pairs if before != now), None)
     if different is not None:
@@ -69,7 +69,8 @@ def check_plan(run: PlannedRun, output: Path) -> None:
 
 def plan_of(run: PlannedRun) -> dict[str, list[str]]:
     """What plan.json holds."""
-    return {"gin_files": list(run.gin_files), "gin_bindings": list(run.gin_bindings())}
+    plan = {"gin_files": list(run.gin_files), "gin_bindings": list(run.gin_bindings())}
+    return plan | ({"besides": ["rationales = true"]} if run.writes_rationales else {})
 
 
 @contextlib.contextmanager

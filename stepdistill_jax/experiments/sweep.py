@@ -40,8 +40,7 @@ def sweep(experiment: Experiment, *, output: Path, jobs: int = 1, data_dir: Path
     with run_files.only_one(output / "locks" / "sweep", str(output)):
         for run in runs:
             run_files.check_plan(run, output)
-        write_atomically(output / "experiment.toml", experiment.text)
-        _take_published(experiment, output)
+        begin_folder(experiment, output)
         to_do = [run for run in runs if not is_done(run, output)]
         provide_data(to_do, data_dir=data_dir)
         _say(f"{experiment.title}: {len(runs)} runs in {output}, {len(runs) - len(to_do)} done")
@@ -150,11 +149,16 @@ def _scored(result: dict) -> str:
     return f"  {', '.join(shown)}{step}"
 
 
-def _take_published(experiment: Experiment, output: Path) -> None:
-    """Published accuracies beside the experiment file are drawn beside its results, but for a file that SWEEP has itself."""
-    beside, own = experiment.path.with_name(published.FILE), output / published.FILE
-    if beside.is_file() and not own.exists():
-        write_atomically(own, beside.read_text(encoding="utf-8"))
+def begin_folder(experiment: Experiment, output: Path) -> None:
+    """Writes SWEEP/experiment.toml, and published accuracies beside the experiment file, unless SWEEP has some itself.
+
+    Raises:
+      ValueError: if these can't be read, with file and line.
+    """
+    write_atomically(output / "experiment.toml", experiment.text)
+    beside = experiment.path.parent
+    if published.read_published(beside) and not (output / published.FILE).exists():
+        write_atomically(output / published.FILE, (beside / published.FILE).read_text(encoding="utf-8"))
 
 
 def _write_report(output: Path) -> None:

@@ -10,7 +10,7 @@ from stepdistill_jax.report.rationale_quality import rationale_quality
 from stepdistill_jax.report.statistics import over_seeds
 from stepdistill_jax.report.sweep_folder import Group, Sweep
 from stepdistill_jax.report.sweep_runs import SweepRun
-from stepdistill_jax.report.sweep_tests import Comparison, beats_teacher, teacher_percent
+from stepdistill_jax.report.sweep_tests import Comparison, beats_teacher, p_text, teacher_percent
 from stepdistill_jax.report.table import Cell, Column, Table
 from stepdistill_jax.report.tables import ABSENT, TEACHER, count_text, duration, method_name
 
@@ -51,6 +51,10 @@ def _setting_cell(name: str, value: Any) -> Cell:
 
 def _number(value: float | None, places: int = 1) -> Cell:
     return Cell(ABSENT) if value is None else Cell(f"{value:.{places}f}", value)
+
+
+def _p_value(value: float | None) -> Cell:
+    return Cell(ABSENT) if value is None else Cell(p_text(value).removeprefix("= "), value)
 
 
 def run_address(run: SweepRun) -> str:
@@ -144,7 +148,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
                 Cell(each.dataset, each.dataset), Cell(each.where or ABSENT, each.where),
                 Cell(each.a.label, each.a.label, _seed_links(each.a)), Cell(each.b.label, each.b.label, _seed_links(each.b)),
                 Cell(f"{each.points:+.1f}".replace("-", "−"), each.points), _number(each.standard_error), _signed(each.low), _signed(each.high),
-                _number(each.p_value, 4), _number(each.mcnemar_p, 4), _number(each.seeds_p, 4), _count(each.num_examples),
+                _p_value(each.p_value), _p_value(each.mcnemar_p), _p_value(each.seeds_p), _count(each.num_examples),
                 Cell(f"{len(each.a.runs)} and {len(each.b.runs)}", f"{len(each.a.runs)} {len(each.b.runs)}"),
                 Cell(each.verdict, each.verdict),
             )

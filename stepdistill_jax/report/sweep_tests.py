@@ -45,9 +45,9 @@ class Comparison:
             f"{self.b.label} (standard error {self.standard_error:.1f}"
         )
         p_value = self.p_value if self.mcnemar_p is None else self.mcnemar_p
-        numbers += ", not paired)" if p_value is None else f", p = {p_value:.4f})"
+        numbers += ", not paired)" if p_value is None else f", p {p_text(p_value)})"
         if self.seeds_p is not None:
-            numbers = f"{numbers.removesuffix(')')}, over seeds alone {self.seeds_p:.4f})"
+            numbers = f"{numbers.removesuffix(')')}, over seeds alone {p_text(self.seeds_p)})"
         if self.below_noise:
             return f"{numbers}: below the noise, so it is no evidence that they differ."
         if min(len(self.a.runs), len(self.b.runs)) == 1 and TEACHER not in (self.a.method, self.b.method):
@@ -55,8 +55,16 @@ class Comparison:
         return f"{numbers}: beyond the noise."
 
 
+def p_text(p_value: float) -> str:
+    """'= 0.0312', and '< 0.0001' where fewer places would say 0."""
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.4f}"
+
+
 def compare_groups(sweep: Sweep) -> list[Comparison]:
-    """Groups of equal dataset, size and share that differ in one thing, and each group with its teacher."""
+    """Groups of equal dataset, size and share that differ in one thing, and each group with its teacher.
+
+    And each with less data than all, against the baseline with all of it: the paper's comparison of Figures 4 and 5.
+    """
     found = []
     for dataset in sweep.datasets:
         students, teachers = sweep.students(dataset), sweep.teachers(dataset)
@@ -64,12 +72,23 @@ def compare_groups(sweep: Sweep) -> list[Comparison]:
             (a, b) for a, b in itertools.combinations(students, 2) if (a.size, a.share) == (b.size, b.share)
         ]
         pairs += [(a, b) for a in students for b in teachers]
+        with_less = itertools.product(students, students)
+        found += [
+            _compare(a, b, f"{_where(sweep, a)} against all") for a, b in with_less if _has_less_data(a, b)
+        ]
         for a, b in pairs:
             if _num_differences(a, b) == 1:
                 # The baseline comes second, so that a gain has a plus.
                 a, b = (b, a) if a.method in BASELINES and b.method not in (*BASELINES, TEACHER) else (a, b)
                 found.append(_compare(a, b, _where(sweep, a)))
     return found
+
+
+def _has_less_data(a: Group, b: Group) -> bool:
+    """Whether `b` is the same student's baseline with all data, and `a` another method with a part of them."""
+    methods = b.method in BASELINES and a.method not in BASELINES
+    data = b.share == 1.0 and a.share is not None and a.share < 1.0
+    return methods and data and a.size == b.size and _num_differences(a, b) == 2
 
 
 def _num_differences(a: Group, b: Group) -> int:

@@ -105,7 +105,7 @@ def read_test_correct(folder: Path) -> dict[str, bool]:
 
 def is_right(record: Mapping[str, Any], metric: str) -> bool:
     """Whether a record's own label is the gold one: unparsed answers are wrong, and so are those that had a hint."""
-    if record["unparsed_reason"] or '"hinted": true' in record["sampling"]:
+    if record["unparsed_reason"] or record_io.is_hinted(record):
         return False
     predicted, gold = record["teacher_label"].strip(), record["label"].strip()
     if metric != "text" and (value := equations.evaluate(gold)) is not None:

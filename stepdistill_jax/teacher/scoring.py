@@ -80,16 +80,11 @@ def score_records(dataset: datasets.Dataset, records: Iterable[Mapping[str, Any]
         total += 1
         if record["unparsed_reason"]:
             unparsed += 1
-        elif not is_hinted(record) and datasets.labels_match(
+        elif not record_io.is_hinted(record) and datasets.labels_match(
             dataset, record["teacher_label"], record["label"]
         ):
             correct += 1
     return Score(correct, total, unparsed, without_gold)
-
-
-def is_hinted(record: Mapping[str, Any]) -> bool:
-    """Whether the answer was given with the gold label as a hint."""
-    return '"hinted": true' in record.get("sampling", "")
 
 
 def format_scores(title: str, scores: Mapping[str, Score]) -> str:

@@ -84,6 +84,18 @@ def test_rationale_as_input_reads_every_question_with_the_teachers_rationale_wit
             assert "a table" not in example["inputs_pretokenized"].decode()
 
 
+def test_rationale_as_input_reads_no_rationale_that_was_told_the_test_label(riddles, data_folder):
+    ids = {split: datasets.read_examples("riddles", split)[1].example_id for split in ("train", "test")}
+    write_rationales(data_folder, hinted=set(ids.values()))
+    for split, told in (("train", True), ("test", False)):
+        [example] = [
+            each
+            for each in read("riddles_rationale_as_input", split=split)
+            if each["example_id"].decode() == ids[split]
+        ]
+        assert example["inputs_pretokenized"].decode().endswith("rationale: ") != told
+
+
 def test_a_teacher_without_answers_to_the_split_is_said_with_the_mend(riddles, data_folder):
     write_rationales(data_folder, splits=("train",))
     for task in ("rationale_as_input", "rationale_then_label"):

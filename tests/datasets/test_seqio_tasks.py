@@ -32,8 +32,8 @@ RATIONALE_FEATURES = {
 }
 
 
-def write_rationales(data_folder, teacher="sphinx", splits=("train", "test"), name="riddles"):
-    """Every third answer is unparsed; the teacher always says 'a table'."""
+def write_rationales(data_folder, teacher="sphinx", splits=("train", "test"), name="riddles", hinted=()):
+    """Every third answer is unparsed; the teacher always says 'a table'; those of the ids `hinted` were told the label."""
 
     def records(split):
         for example in datasets.read_examples(name, split):
@@ -43,6 +43,7 @@ def write_rationales(data_folder, teacher="sphinx", splits=("train", "test"), na
             yield {
                 **texts,
                 **numbers,
+                "sampling": '{"hinted": true}' if example.example_id in hinted else "{}",
                 "example_id": example.example_id,
                 "inputs": example.inputs,
                 "label": example.label or "",

@@ -14,6 +14,7 @@ from stepdistill_jax import cli
 from stepdistill_jax.experiments import run_files, single_run
 from stepdistill_jax.experiments.experiment_file import read_experiment
 from stepdistill_jax.experiments.planned_run import planned_runs
+from stepdistill_jax.report import write_sweep_report
 
 LONGEST_WAIT_SECONDS = 300
 # Made anew in every process that works on a run.
@@ -202,6 +203,10 @@ def test_a_sweep_killed_three_times_ends_like_one_that_was_not(
             run, output=whole, data_dir=data_dir, command=results(killed)[run.run_id]["command"]
         )
     assert len(results(whole)) == 12
+    write_sweep_report(whole)
+    for table in ("methods", "comparisons"):
+        tables = [folder / "report" / "tables" / f"{table}.csv" for folder in (killed, whole)]
+        assert tables[0].read_bytes() == tables[1].read_bytes()
     for name, result in results(whole).items():
         of_killed = results(killed)[name]
         for key in OF_PROCESSES:

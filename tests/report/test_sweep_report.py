@@ -207,6 +207,20 @@ def test_rationales_that_infer_wrote_are_read(tmp_path):
     assert read_sweep(tmp_path).runs[0].rationales == {"svamp/test/0": ("So 5.", "So she has 5.")}
 
 
+def test_step_by_step_with_less_data_is_compared_with_the_baseline_with_all(tmp_path):
+    make_sweep_run(tmp_path, method="step_by_step", share=0.25)
+    make_sweep_run(tmp_path, method="fine_tuning", share=0.25)
+    make_sweep_run(tmp_path, method="fine_tuning", share=1.0)
+    pairs = {
+        (each.a.method, each.a.share, each.b.method, each.b.share, each.where)
+        for each in compare_groups(read_sweep(tmp_path))
+    }
+    assert pairs == {
+        ("step_by_step", 0.25, "fine_tuning", 0.25, "25 % of the data"),
+        ("step_by_step", 0.25, "fine_tuning", 1.0, "25 % of the data against all"),
+    }
+
+
 PUBLISHED = "dataset,method,teacher,size,parameters,train_share,percent,source\n"
 
 
