@@ -69,7 +69,10 @@ def results(output):
 
 def test_published_numbers_beside_the_file_are_taken_along(write_experiment, sweep, tmp_path):
     file = write_experiment(methods=["few_shot_cot"])
-    text = "dataset,method,teacher,size,parameters,train_share,percent,source\n"
+    text = (
+        "dataset,method,teacher,size,parameters,train_share,percent,source\n"
+        "svamp,fine_tuning,,base,220e6,1.0,50.0,Someone 2020\n"
+    )
     file.with_name("published.csv").write_text(text, encoding="utf-8")
     assert sweep(file) == 0
     assert (tmp_path / "sweep" / "published.csv").read_text(encoding="utf-8") == text
