@@ -23,8 +23,8 @@ setup(
     package_dir=GIN_PACKAGES,
     package_data={
         "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
-        "stepdistill_jax.report": ["templates/*"],
-        "stepdistill_jax.teacher": ["prompts/*.txt"],
+        "stepdistill_jax.report.style": ["templates/*"],
+        "stepdistill_jax.teacher.prompting": ["prompts/*.txt"],
         **{package: ["*.gin"] for package in GIN_PACKAGES},
     },
     entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},

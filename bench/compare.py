@@ -68,7 +68,7 @@ class Child:
 
 def write_examples(path: Path, *, num_examples: int) -> str:
     """Token ids of the first training examples of each task; returns which data they are."""
-    from stepdistill_jax.engine import alias
+    from stepdistill_jax.engine.t5x_names import alias
 
     alias.install()
     import seqio

@@ -6,7 +6,7 @@ import batches
 import contender
 import jax
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()
 
@@ -14,8 +14,13 @@ import optax
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine import adafactor, decoding, inference, models, network, partitioning, trainer
-from stepdistill_jax.engine.initialize import TrainStateInitializer
+from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.evaluate import inference
+from stepdistill_jax.engine.model import models, network
+from stepdistill_jax.engine.optim import adafactor
+from stepdistill_jax.engine.partition import partitioning
+from stepdistill_jax.engine.step import trainer
+from stepdistill_jax.engine.step.initialize import TrainStateInitializer
 
 
 class Engine(contender.Contender):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()
 
-from stepdistill_jax.engine import run_checkpoints
-from stepdistill_jax.engine.saved_checkpoint import open_checkpoint
+from stepdistill_jax.engine.checkpoint import run_checkpoints
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface, parameter_names
 from stepdistill_jax.interop.lazy_array import LazyArray
 from stepdistill_jax.interop.safetensors_files import Tensor, write_weights

@@ -11,13 +11,13 @@ import os
 import tempfile
 import time
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()
 
 from stepdistill_jax import datasets
-from stepdistill_jax.engine.dataset_config import DatasetConfig, get_dataset
-from stepdistill_jax.engine.train_stream import padding_fractions
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_dataset
+from stepdistill_jax.engine.data.train_stream import padding_fractions
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 NUM_BATCHES = 50

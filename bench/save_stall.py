@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()
 
-from stepdistill_jax.engine import optimizers
-from stepdistill_jax.engine.checkpoint_config import SaveCheckpointConfig
-from stepdistill_jax.engine.run_checkpoints import RunCheckpoints, StreamPosition
-from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveCheckpointConfig
+from stepdistill_jax.engine.checkpoint.run_checkpoints import RunCheckpoints, StreamPosition
+from stepdistill_jax.engine.optim import optimizers
+from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 
 ARRAYS = 16
 

@@ -54,7 +54,8 @@ def server(latency_seconds: float) -> Iterator[str]:
 
 
 def measure_job(url: str, rows: int, concurrency: int, latency_seconds: float) -> None:
-    from stepdistill_jax import datasets, quiet, teacher
+    from stepdistill_jax import datasets, teacher
+    from stepdistill_jax.base import quiet
 
     quiet.import_tensorflow()
     datasets.register(
@@ -93,8 +94,8 @@ def measure_job(url: str, rows: int, concurrency: int, latency_seconds: float) -
 
 def TimedModel(url: str, concurrency: int):
     """The `openai:` teacher that notes when the first request starts and when the last answer is there."""
-    from stepdistill_jax.teacher.openai_teacher import OpenAITeacher
-    from stepdistill_jax.teacher.teachers import ModelSettings
+    from stepdistill_jax.teacher.backends.openai_teacher import OpenAITeacher
+    from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
     class Timed(OpenAITeacher):
         first = last = cpu_first = cpu_last = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import __version__
-from stepdistill_jax.engine.gin_flags import OneLineParser, add_flags, rewrite_gin_args
+from stepdistill_jax.engine.config.gin_flags import OneLineParser, add_flags, rewrite_gin_args
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -192,7 +192,7 @@ def _add_teach_show(commands) -> None:
 
 
 def _add_teach_serve(commands) -> None:
-    from stepdistill_jax.teacher import serve
+    from stepdistill_jax.teacher.backends import serve
 
     parser = commands.add_parser(
         _TEACH_SERVE, description="Serve the embedded language model on this machine, to be asked by URL."
@@ -213,7 +213,7 @@ def _add_train(commands) -> None:
 
 
 def _run_script(script: str, args: argparse.Namespace) -> None:
-    from stepdistill_jax.engine import launch
+    from stepdistill_jax.launching import launch
 
     launch.run_script(script, args)
 
@@ -250,7 +250,7 @@ def _add_eval(commands) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    from stepdistill_jax import runs
+    from stepdistill_jax.launching import runs
 
     runs.evaluate(args.run, split=args.split, **_run_choices(args))
 
@@ -268,7 +268,7 @@ def _add_infer(commands) -> None:
 
 
 def _infer(args: argparse.Namespace) -> None:
-    from stepdistill_jax import runs
+    from stepdistill_jax.launching import runs
 
     for file in runs.infer(args.run, split=args.split, mode=args.mode, **_run_choices(args)):
         print(file)
@@ -295,7 +295,7 @@ def _add_predict(commands) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from stepdistill_jax import runs
+    from stepdistill_jax.launching import runs
 
     texts = args.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     answers = runs.predict(args.run, texts, rationale=args.rationale, step=args.step, data_dir=args.data_dir)

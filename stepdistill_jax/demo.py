@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax import datasets, runs
+from stepdistill_jax import datasets
+from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.engine import launch
-from stepdistill_jax.intervals import wilson_interval
+from stepdistill_jax.launching import launch, runs
 
 DATASET = "wordproblems"
 # The two students differ in the mixture that they learn from, and in nothing else: both have all gold labels.
@@ -71,11 +71,11 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
 def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
     """The manifest of the rationales; falls back to the worked solutions, and says so."""
     from stepdistill_jax import teacher as teachers
-    from stepdistill_jax.teacher import smollm2
-    from stepdistill_jax.teacher.job_settings import JobSettings
-    from stepdistill_jax.teacher.prompting import PromptSettings
-    from stepdistill_jax.teacher.quality import QualityRules
-    from stepdistill_jax.teacher.teachers import ModelSettings
+    from stepdistill_jax.teacher.asking.job_settings import JobSettings
+    from stepdistill_jax.teacher.backends import smollm2
+    from stepdistill_jax.teacher.backends.teachers import ModelSettings
+    from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+    from stepdistill_jax.teacher.prompting.quality import QualityRules
 
     if teacher == SMOLLM2:
         try:

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 import pytest
 
-from stepdistill_jax.engine import alias
+from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()  # the student is written against `t5x`
 

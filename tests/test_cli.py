@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stepdistill_jax import cli, runs
-from stepdistill_jax.engine import gin_flags
+from stepdistill_jax import cli
+from stepdistill_jax.engine.config import gin_flags
+from stepdistill_jax.launching import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("prepare", "teach", "train", "eval", "infer", "predict", "sweep", "report", "convert", "demo")

@@ -7,7 +7,7 @@ import seqio
 
 from stepdistill_jax import datasets, demo
 from stepdistill_jax.datasets import registry
-from stepdistill_jax.teacher import smollm2
+from stepdistill_jax.teacher.backends import smollm2
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax import quiet
+from stepdistill_jax.base import quiet
 from stepdistill_jax.datasets import equations
 
 SPLITS = ("train", "validation", "test")

@@ -7,17 +7,18 @@ from typing import Any
 import jax
 import seqio
 
-from stepdistill_jax.engine import models, run_folder
-from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
-from stepdistill_jax.engine.dataset_config import DatasetConfig, get_training_eval_datasets
-from stepdistill_jax.engine.evaluation import InferenceEvaluator, teacher_forced_losses
-from stepdistill_jax.engine.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.initialize import TrainStateInitializer
-from stepdistill_jax.engine.partitioning import PjitPartitioner
-from stepdistill_jax.engine.restored_model import restore_models
-from stepdistill_jax.engine.run_folder import JsonLines
-from stepdistill_jax.engine.train_stream import TrainStream
-from stepdistill_jax.engine.trainer import Trainer
+from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_training_eval_datasets
+from stepdistill_jax.engine.data.train_stream import TrainStream
+from stepdistill_jax.engine.evaluate.evaluation import InferenceEvaluator, teacher_forced_losses
+from stepdistill_jax.engine.evaluate.restored_model import restore_models
+from stepdistill_jax.engine.loop import run_folder
+from stepdistill_jax.engine.loop.run_folder import JsonLines
+from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step.initialize import TrainStateInitializer
+from stepdistill_jax.engine.step.trainer import Trainer
+from stepdistill_jax.engine.t5x_names.checkpoints import RestoreCheckpointConfig
 
 Row = dict[str, Any]
 

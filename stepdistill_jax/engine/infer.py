@@ -11,16 +11,21 @@ import jax
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine import models, run_folder
-from stepdistill_jax.engine.checkpoints import RestoreCheckpointConfig
-from stepdistill_jax.engine.dataset_config import DatasetConfig, get_mixture_or_task, verify_matching_vocabs
-from stepdistill_jax.engine.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.inference import get_infer_fn
-from stepdistill_jax.engine.inference_files import write_inferences_to_file
-from stepdistill_jax.engine.initialize import TrainStateInitializer
-from stepdistill_jax.engine.notices import say_once
-from stepdistill_jax.engine.partitioning import PjitPartitioner
-from stepdistill_jax.engine.restored_model import restore_model
+from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
+from stepdistill_jax.engine.data.dataset_config import (
+    DatasetConfig,
+    get_mixture_or_task,
+    verify_matching_vocabs,
+)
+from stepdistill_jax.engine.evaluate.inference import get_infer_fn
+from stepdistill_jax.engine.evaluate.inference_files import write_inferences_to_file
+from stepdistill_jax.engine.evaluate.restored_model import restore_model
+from stepdistill_jax.engine.loop import run_folder
+from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step.initialize import TrainStateInitializer
+from stepdistill_jax.engine.t5x_names.checkpoints import RestoreCheckpointConfig
 
 __all__ = ["create_task_from_tfexample_file", "infer", "write_inferences_to_file"]
 

@@ -14,14 +14,14 @@ import jax
 import numpy as np
 import seqio
 
-from stepdistill_jax.engine import models
-from stepdistill_jax.engine.dataset_config import DatasetConfig, full_feature_lengths, get_dataset
-from stepdistill_jax.engine.initialize import abstract_train_state, num_parameters
-from stepdistill_jax.engine.partitioning import PjitPartitioner
-from stepdistill_jax.engine.run_folder import write_atomically
-from stepdistill_jax.engine.step_costs import Traffic, matmul_flops, traffic
-from stepdistill_jax.engine.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
-from stepdistill_jax.engine.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig, full_feature_lengths, get_dataset
+from stepdistill_jax.engine.hardware.step_costs import Traffic, matmul_flops, traffic
+from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
+from stepdistill_jax.engine.loop.run_folder import write_atomically
+from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
+from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
 
 # Of `train`, as its gin files bind it.
 _SHARED_WITH_TRAIN = (

@@ -11,27 +11,28 @@ import jax
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine import checkpoints as checkpoints_lib
-from stepdistill_jax.engine import models, preemption
-from stepdistill_jax.engine.actions import BaseAction, RunActions
-from stepdistill_jax.engine.dataset_config import (
+from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.cluster import preemption
+from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
+from stepdistill_jax.engine.data.dataset_config import (
     DatasetConfig,
     get_dataset,
     get_training_eval_datasets,
     source_facts,
     verify_matching_vocabs,
 )
-from stepdistill_jax.engine.evaluation import RunEvaluation
-from stepdistill_jax.engine.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.initialize import TrainStateInitializer, num_parameters
-from stepdistill_jax.engine.notices import say_once
-from stepdistill_jax.engine.partitioning import PjitPartitioner
-from stepdistill_jax.engine.run_recorder import RunRecorder
-from stepdistill_jax.engine.tf_data_stream import TfDataStream
-from stepdistill_jax.engine.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.train_stream import TrainStream
-from stepdistill_jax.engine.trainer import Trainer, check_microbatches
-from stepdistill_jax.engine.training_loop import Training
+from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+from stepdistill_jax.engine.data.train_stream import TrainStream
+from stepdistill_jax.engine.evaluate.evaluation import RunEvaluation
+from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
+from stepdistill_jax.engine.loop.run_recorder import RunRecorder
+from stepdistill_jax.engine.loop.training_loop import Training
+from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
+from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.t5x_names import checkpoints as checkpoints_lib
 
 
 def train(

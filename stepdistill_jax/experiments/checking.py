@@ -43,7 +43,7 @@ def _kind(run: PlannedRun) -> tuple[object, ...]:
 def _check_names(run: PlannedRun) -> None:
     import seqio
 
-    from stepdistill_jax.engine.nearest import nearest
+    from stepdistill_jax.base.nearest import nearest
 
     name = f"{run.dataset}_{run.method.task_ending}"
     known: Sequence[str] = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
@@ -53,8 +53,9 @@ def _check_names(run: PlannedRun) -> None:
 
 def _read(run: PlannedRun, *, build: bool) -> int:
     """Reads the configuration; with `build` also makes the model, and returns its number of parameters."""
-    from stepdistill_jax.engine import launch, precompile
-    from stepdistill_jax.engine.initialize import abstract_train_state, num_parameters
+    from stepdistill_jax.engine import precompile
+    from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
+    from stepdistill_jax.launching import launch
 
     launch.read_config(run.gin_files, [*run.gin_bindings(), "MODEL_DIR = 'run'"])
     if not build:

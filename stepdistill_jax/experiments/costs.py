@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from stepdistill_jax.engine import models
-from stepdistill_jax.engine.dataset_config import DatasetConfig
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig
+from stepdistill_jax.engine.hardware.step_costs import matmul_flops
+from stepdistill_jax.engine.model import models
 from stepdistill_jax.engine.precompile import batch_shapes
-from stepdistill_jax.engine.step_costs import matmul_flops
 
 
 def training_flops(

@@ -46,7 +46,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.engine.nearest import nearest
+from stepdistill_jax.base.nearest import nearest
 from stepdistill_jax.experiments.methods import METHODS
 
 PAIRINGS = ("mixture", "paired")
@@ -291,7 +291,7 @@ def _dataset_names() -> list[str]:
 
 def _check_gin_file(file: str, place: str) -> None:
     """Looks where a launcher will: here, then where our gin/ lies."""
-    from stepdistill_jax.engine import gin_utils
+    from stepdistill_jax.engine.config import gin_utils
 
     roots = [Path(), *map(Path, gin_utils.default_search_paths())]
     if not any((root / file).is_file() for root in roots):

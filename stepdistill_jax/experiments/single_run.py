@@ -53,10 +53,10 @@ def _train(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
     """Trains, chooses the checkpoint, and scores it on the test split."""
     import gin
 
-    from stepdistill_jax import runs
-    from stepdistill_jax.engine import launch, precompile
-    from stepdistill_jax.engine.initialize import abstract_train_state
+    from stepdistill_jax.engine import precompile
+    from stepdistill_jax.engine.step.initialize import abstract_train_state
     from stepdistill_jax.experiments import costs
+    from stepdistill_jax.launching import launch, runs
 
     bindings = [*run.gin_bindings(), f"MODEL_DIR = {str(folder)!r}"]
     last_step, _ = launch.call("train", run.gin_files, bindings, data_dir=data_dir)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stepdistill_jax.engine import preemption
-from stepdistill_jax.engine.run_folder import write_atomically
+from stepdistill_jax.engine.cluster import preemption
+from stepdistill_jax.engine.loop.run_folder import write_atomically
 from stepdistill_jax.experiments import children, run_files
 from stepdistill_jax.experiments.experiment_file import Experiment
 from stepdistill_jax.experiments.planned_run import PlannedRun, planned_runs
 from stepdistill_jax.experiments.prepared_data import provide_data
-from stepdistill_jax.report import published
+from stepdistill_jax.report.sweep import published
 
 _POLL_SECONDS = 0.1
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.engine.run_folder import write_atomically
-from stepdistill_jax.teacher import scoring
+from stepdistill_jax.engine.loop.run_folder import write_atomically
+from stepdistill_jax.teacher.answers import scoring
 
 
 def score(dataset: datasets.Dataset, records: Path, split: str) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stepdistill_jax.engine.checkpoint_writer import write_checkpoint
-from stepdistill_jax.engine.saved_checkpoint import PARAMETERS, numpy_dtype, open_checkpoint
+from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import PARAMETERS, numpy_dtype, open_checkpoint
 from stepdistill_jax.interop.from_huggingface import DEFAULT_STEP, convert_from_huggingface
 from stepdistill_jax.interop.hub import HUB, download
 from stepdistill_jax.interop.lazy_array import cast

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stepdistill_jax.engine.checkpoint_writer import ArrayInParts, write_parameters
+from stepdistill_jax.engine.checkpoint.checkpoint_writer import ArrayInParts, write_parameters
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import read_json, scales_logits, sizes_of_config
 from stepdistill_jax.interop.huggingface_weights import open_weights

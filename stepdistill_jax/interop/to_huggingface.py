@@ -10,8 +10,13 @@ import tensorstore as ts
 from flax import traverse_util
 from tqdm import tqdm
 
-from stepdistill_jax.engine.saved_checkpoint import SavedCheckpoint, damaged, numpy_dtype, open_checkpoint
-from stepdistill_jax.engine.stacked_checkpoints import unstack_layers
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import (
+    SavedCheckpoint,
+    damaged,
+    numpy_dtype,
+    open_checkpoint,
+)
+from stepdistill_jax.engine.checkpoint.stacked_checkpoints import unstack_layers
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import config_of_sizes, read_json
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray

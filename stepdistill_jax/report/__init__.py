@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from stepdistill_jax.report.page import write_report
-from stepdistill_jax.report.sweep_folder import is_sweep
+from stepdistill_jax.report.runs.page import write_report
+from stepdistill_jax.report.sweep.folder import is_sweep
 
 
 def write_sweep_report(sweep_folder: Path | str) -> Path:
     """Path of the page on a sweep; see `sweep_page.write_sweep_report`."""
-    from stepdistill_jax.report import sweep_page  # numpy and scipy, which the report of a run does without
+    from stepdistill_jax.report.sweep import (
+        page as sweep_page,  # numpy and scipy, which the report of a run does without
+    )
 
     return sweep_page.write_sweep_report(sweep_folder)
 

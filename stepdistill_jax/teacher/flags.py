@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepdistill_jax.teacher.job_settings import JobSettings
-    from stepdistill_jax.teacher.teachers import ModelSettings
+    from stepdistill_jax.teacher.asking.job_settings import JobSettings
+    from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def model_settings(args: argparse.Namespace) -> "ModelSettings":
     Raises:
       ValueError: for values that make no sense.
     """
-    from stepdistill_jax.teacher.teachers import ModelSettings
+    from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
     if not args.timeout > 0:
         raise ValueError(f"--timeout {args.timeout:g}: give seconds above 0.")
@@ -102,7 +102,13 @@ def job_settings(args: argparse.Namespace) -> "JobSettings":
     Raises:
       ValueError: for values that make no sense.
     """
-    from stepdistill_jax.teacher.job_settings import JobSettings, Prices, parse_rows, parse_shard, read_prices
+    from stepdistill_jax.teacher.asking.job_settings import (
+        JobSettings,
+        Prices,
+        parse_rows,
+        parse_shard,
+        read_prices,
+    )
 
     prices = None
     if args.prices is not None:

@@ -7,16 +7,16 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.teacher import records, scoring
-from stepdistill_jax.teacher.completions import Skipped, Teacher
-from stepdistill_jax.teacher.job_settings import JobSettings
-from stepdistill_jax.teacher.language_model import LanguageModel, Prompting
+from stepdistill_jax.teacher.answers import records, scoring
+from stepdistill_jax.teacher.answers.completions import Skipped, Teacher
+from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompting
+from stepdistill_jax.teacher.answers.parsing import parse_completion
+from stepdistill_jax.teacher.asking.job_settings import JobSettings
+from stepdistill_jax.teacher.backends.recorded import RecordedTeacher
+from stepdistill_jax.teacher.backends.teachers import ModelSettings, is_language_model, make_language_model
+from stepdistill_jax.teacher.backends.worked import WorkedTeacher
 from stepdistill_jax.teacher.language_model_job import LanguageModelJob, fixed_labels
-from stepdistill_jax.teacher.parsing import parse_completion
-from stepdistill_jax.teacher.prompting import PromptSettings
-from stepdistill_jax.teacher.recorded import RecordedTeacher
-from stepdistill_jax.teacher.teachers import ModelSettings, is_language_model, make_language_model
-from stepdistill_jax.teacher.worked import WorkedTeacher
+from stepdistill_jax.teacher.prompting.prompting import PromptSettings
 
 
 def teach(

@@ -11,18 +11,19 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.teacher import answer_files, dry_run, records
-from stepdistill_jax.teacher.answer_store import AnswerStore
-from stepdistill_jax.teacher.asking import Asking, too_many_failed
-from stepdistill_jax.teacher.completions import Completion
-from stepdistill_jax.teacher.display import Display, duration
-from stepdistill_jax.teacher.job_settings import JobSettings
-from stepdistill_jax.teacher.language_model import LanguageModel, Prompting
-from stepdistill_jax.teacher.meter import Meter
-from stepdistill_jax.teacher.pending import Lookup, Pending, looked_up, unanswered
-from stepdistill_jax.teacher.prompting import PromptSettings, make_prompting
-from stepdistill_jax.teacher.requests import Answer, Failure
-from stepdistill_jax.teacher.stopping import JobStopped, stopping_signals
+from stepdistill_jax.teacher.answers import records
+from stepdistill_jax.teacher.answers.completions import Completion
+from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompting
+from stepdistill_jax.teacher.answers.requests import Answer, Failure
+from stepdistill_jax.teacher.asking import answer_files, dry_run
+from stepdistill_jax.teacher.asking.answer_store import AnswerStore
+from stepdistill_jax.teacher.asking.asking import Asking, too_many_failed
+from stepdistill_jax.teacher.asking.display import Display, duration
+from stepdistill_jax.teacher.asking.job_settings import JobSettings
+from stepdistill_jax.teacher.asking.meter import Meter
+from stepdistill_jax.teacher.asking.pending import Lookup, Pending, looked_up, unanswered
+from stepdistill_jax.teacher.asking.stopping import JobStopped, stopping_signals
+from stepdistill_jax.teacher.prompting.prompting import PromptSettings, make_prompting
 
 
 class LanguageModelJob:

@@ -7,7 +7,7 @@ from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io, seqio_tasks, task_sources
-from stepdistill_jax.engine.dataset_config import DatasetConfig, source_facts
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig, source_facts
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 TASKS = {
@@ -268,7 +268,7 @@ def test_prefixes_and_teacher_may_be_chosen_in_gin(monkeypatch, tmp_path):
     import gin
 
     from stepdistill_jax.datasets import choices, seqio_tasks
-    from stepdistill_jax.engine import launch
+    from stepdistill_jax.launching import launch
 
     monkeypatch.setenv("STEPDISTILL_PREFIXES", "paper")
     file = tmp_path / "choices.gin"

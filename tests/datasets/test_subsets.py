@@ -9,7 +9,7 @@ import seqio
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import choices, subsets
-from stepdistill_jax.engine.content_key import content_key
+from stepdistill_jax.engine.data.content_key import content_key
 
 IDS = [f"riddles/train/{n}" for n in range(100)]
 LENGTHS = {"inputs": 96, "targets": 96}

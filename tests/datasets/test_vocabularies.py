@@ -7,7 +7,8 @@ import pytest
 import seqio
 
 from stepdistill_jax import datasets
-from stepdistill_jax.engine import content_key, launch
+from stepdistill_jax.engine.data import content_key
+from stepdistill_jax.launching import launch
 
 
 def test_the_t5_vocabulary_can_be_named_and_compared_before_it_is_there(data_folder):

@@ -68,7 +68,7 @@ def data_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def train(data_dir, compiled_once):
     """train(folder, *bindings, data_dir=…, gin_file=…): trains the shrunken student there."""
-    from stepdistill_jax.engine import launch
+    from stepdistill_jax.launching import launch
 
     def run(folder, *bindings, data_dir=data_dir, gin_file="gin/dsbs_t5_tiny.gin"):
         every = [f"MODEL_DIR = {str(folder)!r}", *SHRUNK, *bindings]

@@ -12,7 +12,8 @@ import seqio  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
 from stepdistill_jax import datasets
-from stepdistill_jax.engine import launch, train  # noqa: F401
+from stepdistill_jax.engine import train  # noqa: F401
+from stepdistill_jax.launching import launch
 
 
 def start(argv: list[str], log: str) -> int:

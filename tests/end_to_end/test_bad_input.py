@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from stepdistill_jax import cli, datasets, runs
+from stepdistill_jax import cli, datasets
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.engine import launch
+from stepdistill_jax.launching import launch, runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,9 +25,9 @@ def no_compilation(monkeypatch):
     def compiled(*_, **__):
         raise AssertionError("something was compiled before the error showed")
 
-    monkeypatch.setattr("stepdistill_jax.engine.initialize.TrainStateInitializer.from_scratch", compiled)
-    monkeypatch.setattr("stepdistill_jax.engine.trainer.accumulate_gradients", compiled)
-    monkeypatch.setattr("stepdistill_jax.engine.models.EncoderDecoderModel.predict_batch", compiled)
+    monkeypatch.setattr("stepdistill_jax.engine.step.initialize.TrainStateInitializer.from_scratch", compiled)
+    monkeypatch.setattr("stepdistill_jax.engine.step.trainer.accumulate_gradients", compiled)
+    monkeypatch.setattr("stepdistill_jax.engine.model.models.EncoderDecoderModel.predict_batch", compiled)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_wrong_evaluation_split_is_named_before_anything_is_tokenised(error_of
     def tokenised(*_, **__):
         raise AssertionError("a split was tokenised before the error showed")
 
-    monkeypatch.setattr("stepdistill_jax.engine.token_cache.tokenized", tokenised)
+    monkeypatch.setattr("stepdistill_jax.engine.data.token_cache.tokenized", tokenised)
     assert "has no split 'valid'" in error_of("EVAL_SPLIT = 'valid'")
 
 

@@ -10,8 +10,8 @@ import seqio
 
 from stepdistill_jax import datasets, teacher
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
-from stepdistill_jax.engine import launch
 from stepdistill_jax.interop.conversion import convert
+from stepdistill_jax.launching import launch
 
 SMALL = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 1, "num_decoder_layers": 1}
 # Rows of the embedding, and what lies beside the weights: as in the public folders, but small where a family allows it.

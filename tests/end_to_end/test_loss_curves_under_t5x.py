@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stepdistill_jax.engine import launch
+from stepdistill_jax.launching import launch
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).resolve().parent

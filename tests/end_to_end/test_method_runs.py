@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stepdistill_jax import runs
+from stepdistill_jax.launching import runs
 
 SHORT = ("TRAIN_STEPS = 4", "EVAL_PERIOD = 4", "TASK_FEATURE_LENGTHS = {'inputs': 96, 'targets': 96}")
 

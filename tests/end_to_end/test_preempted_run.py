@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stepdistill_jax.engine import preemption
 from stepdistill_jax.engine import train as train_module
+from stepdistill_jax.engine.cluster import preemption
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_WAIT_SECONDS = 240

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from stepdistill_jax.teacher.requests import Answer, Request, RequestError, Sampling
-from stepdistill_jax.teacher.teachers import ModelSettings, make_language_model
+from stepdistill_jax.teacher.answers.requests import Answer, Request, RequestError, Sampling
+from stepdistill_jax.teacher.backends.teachers import ModelSettings, make_language_model
 
 QUESTION = "Mia has 12 apples and buys 5 more. How many apples does she have?"
 
@@ -26,7 +26,7 @@ def _requests(*prompts, **sampling):
 
 
 def test_run_answers_as_its_student_predicts(finished_run):
-    from stepdistill_jax import runs
+    from stepdistill_jax.launching import runs
 
     expected = runs.predict(finished_run, [QUESTION])
     model = make_language_model(f"t5x:{finished_run}", ModelSettings(options={"max_batch": 8}))

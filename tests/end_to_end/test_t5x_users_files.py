@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stepdistill_jax.engine import launch
+from stepdistill_jax.launching import launch
 
 HEAD = """
 from __gin__ import dynamic_registration

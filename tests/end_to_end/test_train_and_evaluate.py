@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from stepdistill_jax import datasets, report, runs
-from stepdistill_jax.engine import launch
+from stepdistill_jax import datasets, report
+from stepdistill_jax.launching import launch, runs
 
 STEPS, NUM_PROBLEMS = 24, 48
 

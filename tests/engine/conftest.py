@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import seqio
 
-from stepdistill_jax.engine import decoding, models, network, optimizers
+from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.model import models, network
+from stepdistill_jax.engine.optim import optimizers
 
 TINY = network.T5Config(
     vocab_size=40,

@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from stepdistill_jax.engine import launch, precompile, topologies
+from stepdistill_jax.engine import precompile
+from stepdistill_jax.engine.hardware import topologies
+from stepdistill_jax.launching import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,8 +41,8 @@ def test_a_topology_that_there_is_not_is_refused(name):
 
 @pytest.mark.parametrize("pack", [True, False])
 def test_the_shapes_are_those_of_the_training_stream(pack):
-    from stepdistill_jax.engine.dataset_config import full_feature_lengths
-    from stepdistill_jax.engine.train_stream import TokenizedTask, TrainStream
+    from stepdistill_jax.engine.data.dataset_config import full_feature_lengths
+    from stepdistill_jax.engine.data.train_stream import TokenizedTask, TrainStream
 
     bound = read_tiny(f"PACK = {pack}")
     converter_cls, cfg = bound["model"].FEATURE_CONVERTER_CLS, bound["train_dataset_cfg"]

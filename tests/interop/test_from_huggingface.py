@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from huggingface_folders import FAMILIES, SIZES, config_of, tensors_of, write_folder
 
-from stepdistill_jax.engine import network
-from stepdistill_jax.engine.saved_checkpoint import numpy_dtype, open_checkpoint
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import numpy_dtype, open_checkpoint
+from stepdistill_jax.engine.model import network
 from stepdistill_jax.interop import convert_from_huggingface
 from stepdistill_jax.interop.model_gin import read_bindings
 

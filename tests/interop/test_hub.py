@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_folders import config_of, tensors_of, write_folder
 
-from stepdistill_jax.engine.saved_checkpoint import open_checkpoint
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from stepdistill_jax import cli
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
-from stepdistill_jax.engine.checkpoint_writer import write_checkpoint, write_parameters
-from stepdistill_jax.engine.saved_checkpoint import open_checkpoint
+from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint, write_parameters
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from huggingface_folders import DTYPES, config_of, tensors_of
 
-from stepdistill_jax.engine.saved_checkpoint import open_checkpoint
+from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.interop import convert_from_huggingface
 from stepdistill_jax.interop.torch_archive import open_torch_archive
 

@@ -9,9 +9,11 @@ import pytest
 import seqio
 from packed_batches import VOCAB_SIZE, pack
 
-from stepdistill_jax.engine import adafactor, decoding, network
-from stepdistill_jax.engine.initialize import abstract_train_state
-from stepdistill_jax.engine.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.model import network
+from stepdistill_jax.engine.optim import adafactor
+from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.step.initialize import abstract_train_state
 from stepdistill_jax.student.model import StepByStepModel
 
 TINY = network.T5Config(

@@ -3,8 +3,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine.tokenized_task import TokenizedTask
-from stepdistill_jax.engine.train_stream import TrainStream
+from stepdistill_jax.engine.data.tokenized_task import TokenizedTask
+from stepdistill_jax.engine.data.train_stream import TrainStream
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 # The two examples of the class's docstring.

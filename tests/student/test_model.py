@@ -7,9 +7,9 @@ import pytest
 from jax.sharding import PartitionSpec
 from packed_batches import VOCAB_SIZE, only_task, pack
 
-from stepdistill_jax.engine import partitioning
-from stepdistill_jax.engine.metrics import metric_values
-from stepdistill_jax.engine.trainer import Trainer, accumulate_gradients
+from stepdistill_jax.engine.model.metrics import metric_values
+from stepdistill_jax.engine.partition import partitioning
+from stepdistill_jax.engine.step.trainer import Trainer, accumulate_gradients
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 LABEL, RATIONALE = 1, 2

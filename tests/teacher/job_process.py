@@ -10,7 +10,8 @@ import sys
 
 from stepdistill_jax import cli, datasets
 from stepdistill_jax.datasets import preparation  # noqa: F401
-from stepdistill_jax.teacher import job, openai_teacher  # noqa: F401
+from stepdistill_jax.teacher import job  # noqa: F401
+from stepdistill_jax.teacher.backends import openai_teacher  # noqa: F401
 
 
 def main() -> None:

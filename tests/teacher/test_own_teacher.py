@@ -7,7 +7,7 @@ import pytest
 
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.teacher import Answer, Batched, JobSettings, PromptSettings, RequestError, teach
-from stepdistill_jax.teacher.quality import QualityRules
+from stepdistill_jax.teacher.prompting.quality import QualityRules
 
 
 class MyTeacher:

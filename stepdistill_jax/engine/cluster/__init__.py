@@ -1,0 +1,1 @@
+"""Several processes: joining them, telling who is missing, stopping in time."""

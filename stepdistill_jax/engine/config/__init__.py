@@ -1,0 +1,1 @@
+"""Gin files and flags: read, checked, and their errors in one line."""

@@ -1,0 +1,284 @@
+"""Which data a run reads: T5X's `DatasetConfig`, and what is checked about it before anything is compiled."""
+
+import dataclasses
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.data import token_cache
+from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+from stepdistill_jax.engine.data.tokenized_task import TokenizedTask, TooManyExamples
+from stepdistill_jax.engine.data.train_stream import TrainStream
+from stepdistill_jax.engine.model import models
+
+
+@dataclasses.dataclass
+class DatasetConfig:
+    """A SeqIO task or mixture, and how to read it. T5X's names and defaults.
+
+    Attributes:
+      mixture_or_task_name: as registered with SeqIO.
+      task_feature_lengths: feature -> longest row in tokens. For decoded evaluation None takes the longest example's.
+      split: 'train', 'validation' or 'test'.
+      batch_size: rows of the global batch.
+      shuffle: whether each pass is in another order.
+      seed: of the order; None takes the run's seed. The stream is resumed exactly either way.
+      use_cached: whether to read SeqIO's offline cache.
+      pack: whether a row holds as many examples as fit.
+      module: imported first, to register tasks.
+      use_memory_cache: whether SeqIO's evaluator keeps its examples in memory.
+      use_custom_packing_ops, trim_output_features, num_prefetch_threads, num_workers: taken for T5X's sake; packing is our
+        own, trimming always done, batches always made in a thread of their own.
+      runtime_preprocessors: None; a task's preprocessors are those it was registered with.
+      length_buckets: without `pack`, to how many row lengths batches of examples of like length are cut. Each makes the
+        step compile once more, so 1, every row of the longest length, is the default.
+      paired: for training on several tasks, whether examples of the same `example_id` share a batch and each is drawn once a
+        pass, in place of drawing by the mixture's rates. T5X has no such field.
+      max_indexed_examples: of a task's split for training; one with more, or without end, is read by tf.data.
+    """
+
+    mixture_or_task_name: str
+    task_feature_lengths: Mapping[str, int] | None
+    split: str
+    batch_size: int
+    shuffle: bool
+    seed: int | None
+    use_cached: bool = False
+    pack: bool = False
+    use_custom_packing_ops: bool = False
+    module: str | None = None
+    use_memory_cache: bool = True
+    trim_output_features: bool = True
+    runtime_preprocessors: None = None
+    num_prefetch_threads: int | None = None
+    num_workers: int = 0
+    length_buckets: int = 1
+    paired: bool = False
+    max_indexed_examples: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        if self.runtime_preprocessors is not None:
+            raise ValueError(
+                "DatasetConfig.runtime_preprocessors is set; register a task with these preprocessors instead."
+            )
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(
+                f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0."
+            )
+
+
+def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """The registered task or mixture.
+
+    Raises:
+      ValueError: names the nearest registered name, or the splits that there are.
+    """
+    if cfg.module:
+        importlib.import_module(cfg.module)
+    name = cfg.mixture_or_task_name
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"nearest '{near[0]}'" if near else "none is registered: import the module that registers it"
+        raise ValueError(f"No task or mixture '{name}'; {hint}.")
+    provider = seqio.get_mixture_or_task(name)
+    if cfg.split not in provider.splits:
+        raise ValueError(f"{name} has no split '{cfg.split}'; it has {sorted(provider.splits)}.")
+    return provider
+
+
+def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
+    """Task -> what its source says of the records it reads, by a method `facts(split) -> dict`, if it has one."""
+    sources = {task.name: task.source for task in seqio.get_subtasks(get_mixture_or_task(cfg))}
+    return {
+        name: dict(source.facts(cfg.split)) for name, source in sources.items() if hasattr(source, "facts")
+    }
+
+
+def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerModel) -> None:
+    """Checks that the model reads and writes the ids that the task makes.
+
+    Raises:
+      ValueError: if a vocabulary differs, or has more ids than the model has embeddings.
+    """
+    provider = get_mixture_or_task(cfg)
+    pairs = {"inputs": model.input_vocabulary, "targets": model.output_vocabulary}
+    for feature, of_model in pairs.items():
+        of_task = provider.output_features[feature].vocabulary
+        if of_task != of_model:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: the vocabulary of '{feature}' is {_describe(of_task)}, the model's is "
+                f"{_describe(of_model)}; set the gin macro VOCABULARY to the task's."
+            )
+        rows = getattr(getattr(model.module, "config", None), "vocab_size", None)
+        if rows is not None and of_task.vocab_size > rows:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: '{feature}' has {of_task.vocab_size} token ids, the model {rows} "
+                f"embeddings; set T5Config.vocab_size to at least {of_task.vocab_size}."
+            )
+
+
+def _describe(vocabulary: seqio.Vocabulary) -> str:
+    vocabulary = getattr(vocabulary, "stands_for", vocabulary)
+    path = getattr(vocabulary, "sentencepiece_model_file", None)
+    return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__
+
+
+def full_feature_lengths(
+    lengths: Mapping[str, int] | None, converter_cls: type[seqio.FeatureConverter], name: str
+) -> dict[str, int]:
+    """Lengths of all of the converter's task features; those left out are as long as the targets."""
+    if not lengths or not {"inputs", "targets"} <= set(lengths):
+        raise ValueError(
+            f"{name}: task_feature_lengths={lengths} must give 'inputs' and 'targets' in tokens, "
+            "e.g. {'inputs': 512, 'targets': 128}."
+        )
+    unknown = set(lengths) - set(converter_cls.TASK_FEATURES)
+    if unknown:
+        raise ValueError(
+            f"{name}: task_feature_lengths has {sorted(unknown)}; the model reads {sorted(converter_cls.TASK_FEATURES)}."
+        )
+    return {feature: lengths.get(feature, lengths["targets"]) for feature in converter_cls.TASK_FEATURES}
+
+
+def _tokenize(
+    cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int], max_examples: int | None = None
+) -> TokenizedTask:
+    missing = set(lengths) - set(task.output_features)
+    if missing:
+        raise ValueError(
+            f"{task.name} has no feature {sorted(missing)}, which the model's feature converter reads; it has "
+            f"{sorted(task.output_features)}."
+        )
+    return token_cache.tokenized(
+        task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached, max_examples=max_examples
+    )
+
+
+def get_dataset(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: type[seqio.FeatureConverter],
+    num_epochs: int | None = None,
+    continue_from_last_checkpoint: bool = False,
+    *,
+    seed: int = 0,
+) -> TrainStream | TfDataStream:
+    """The training stream of a config, this process's part. T5X's arguments.
+
+    Args:
+      cfg: what to read.
+      shard_id: of this process, among `num_shards` that read different rows.
+      num_shards: see shard_id.
+      feature_converter_cls: the model's.
+      num_epochs: passes over a single task; None goes on for ever.
+      continue_from_last_checkpoint: taken for T5X's sake; a run always goes on where it was.
+      seed: of the order where `cfg.seed` is None.
+    """
+    provider = get_mixture_or_task(cfg)
+    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    seed = seed if cfg.seed is None else cfg.seed
+    tasks = seqio.get_subtasks(provider)
+    rates = [provider.get_rate(task) for task in tasks] if isinstance(provider, seqio.Mixture) else [1.0]
+    try:
+        tokenized = [_tokenize(cfg, task, lengths, cfg.max_indexed_examples) for task in tasks]
+    except TooManyExamples as error:
+        if cfg.paired:
+            raise ValueError(f"paired: {error} Pairs need an index; raise max_indexed_examples.") from error
+        say_once(
+            f"{error} Above DatasetConfig.max_indexed_examples={cfg.max_indexed_examples}, so tf.data reads "
+            f"{provider.name}: shuffled by buffers, its position saved with every checkpoint."
+        )
+        rows = _pipeline(
+            cfg, provider, lengths, feature_converter_cls, shard_id, num_shards, num_epochs, seed
+        )
+        return TfDataStream(rows, batch_size=cfg.batch_size, num_shards=num_shards)
+    return TrainStream(
+        tokenized,
+        rates,
+        converter_cls=feature_converter_cls,
+        lengths=lengths,
+        batch_size=cfg.batch_size,
+        seed=seed,
+        shuffle=cfg.shuffle,
+        pack=cfg.pack,
+        paired=cfg.paired,
+        length_buckets=cfg.length_buckets,
+        shard_id=shard_id,
+        num_shards=num_shards,
+        num_epochs=num_epochs,
+    )
+
+
+def _pipeline(
+    cfg: DatasetConfig,
+    provider: seqio.Task | seqio.Mixture,
+    lengths: Mapping[str, int],
+    converter_cls: type[seqio.FeatureConverter],
+    shard_id: int,
+    num_shards: int,
+    num_epochs: int | None,
+    seed: int,
+) -> tf.data.Dataset:
+    """This process's rows by SeqIO's own mixing, shuffling and packing."""
+    examples = provider.get_dataset(
+        sequence_length=dict(lengths),
+        split=cfg.split,
+        shuffle=cfg.shuffle,
+        num_epochs=num_epochs,
+        seed=seed,
+        use_cached=cfg.use_cached,
+        shard_info=seqio.ShardInfo(shard_id, num_shards) if num_shards > 1 else None,
+        # What is cached in memory is not part of an iterator's state.
+        try_in_mem_cache=False,
+    )
+    return converter_cls(pack=cfg.pack)(examples, dict(lengths))
+
+
+def get_training_eval_datasets(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    eval_steps: int | None,
+    feature_converter_cls: type[seqio.FeatureConverter],
+    deterministic: bool = False,
+    model_dir: str | None = None,
+    start_step: int = 0,
+) -> dict[str, TrainStream]:
+    """One pass over each of the mixture's tasks that has the split, for evaluation under teacher forcing.
+
+    The evaluation takes `eval_steps` batches of a stream. What follows `feature_converter_cls` is taken for T5X's sake: every
+    stream is deterministic, and begins at its start.
+    """
+    provider = get_mixture_or_task(cfg)
+    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    streams = {}
+    for task in seqio.get_subtasks(provider):
+        if cfg.split not in task.splits:
+            continue
+        try:
+            tokenized = _tokenize(cfg, task, lengths)
+        except LookupError as error:  # the task names the split, its data came without
+            print(f"{task.name} is not evaluated under teacher forcing: {error}", file=sys.stderr)
+            continue
+        streams[task.name] = TrainStream(
+            [tokenized],
+            [1.0],
+            converter_cls=feature_converter_cls,
+            lengths=lengths,
+            batch_size=cfg.batch_size,
+            seed=0,
+            shuffle=False,
+            pack=cfg.pack,
+            length_buckets=cfg.length_buckets,
+            shard_id=shard_id,
+            num_shards=num_shards,
+            num_epochs=1,
+        )
+    return streams

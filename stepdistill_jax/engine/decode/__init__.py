@@ -1,0 +1,1 @@
+"""Greedy and temperature sampling, and beam search."""

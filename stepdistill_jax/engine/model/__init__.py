@@ -1,0 +1,1 @@
+"""The T5 network, its loss and its metrics."""

@@ -1,0 +1,167 @@
+"""The cross-entropy from hidden states, in blocks of tokens: logits of the whole batch never exist.
+
+Peak memory holds two arrays of block_tokens · vocab a device, whatever the batch and the length. The gradient is made in
+the forward pass, block by block while its logits are there (the loss is a weighted sum, so all that is still missing is
+one factor): three products with the output kernel, as without blocks, and none of them twice.
+"""
+
+import dataclasses
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from flax.linen.partitioning import with_sharding_constraint
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from stepdistill_jax.engine.model.losses import smoothing
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    z_loss: float
+    label_smoothing: float
+    num_shards: int
+
+
+@struct.dataclass
+class TokenLosses:
+    """What is known of each target token; for metrics, without gradient.
+
+    Attributes:
+      losses: float32 [batch, length] in nats, z-loss included.
+      z_losses: float32 [batch, length], the z-loss alone.
+      correct: bool [batch, length], whether no other token has a higher logit than the target.
+    """
+
+    losses: jax.Array
+    z_losses: jax.Array
+    correct: jax.Array
+
+
+def weighted_token_losses(
+    hidden: Float[Array, "batch length embed"],
+    kernel: Float[Array, "embed vocab"],
+    targets: Int[Array, "batch length"],
+    weights: Shaped[Array, "batch length"],
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    block_tokens: int = 1024,
+) -> tuple[Float[Array, ""], TokenLosses]:
+    """(sum of weight · loss over the target tokens, each token's losses), as `losses.token_losses` has them.
+
+    Args:
+      hidden: the decoder's last states, any float dtype; logits are float32, hidden times kernel.
+      weights: of each token's loss; the sum is differentiated by hidden, kernel and weights.
+      block_tokens: tokens a device works on at once, rounded to whole columns of the batch (at least one).
+    """
+    batch_size, length = targets.shape
+    num_shards = _num_batch_shards(batch_size)
+    block_length = max(1, min(length, block_tokens * num_shards // batch_size))
+    settings = _Settings(float(z_loss), float(label_smoothing), num_shards)
+    padding = -length % block_length
+
+    def blocks(rows: jax.Array) -> jax.Array:
+        rows = jnp.pad(rows, ((0, 0), (0, padding)) + ((0, 0),) * (rows.ndim - 2))
+        return jnp.moveaxis(rows.reshape(batch_size, -1, block_length, *rows.shape[2:]), 1, 0)
+
+    loss, tokens = _block_losses(
+        blocks(hidden.astype(jnp.float32)),
+        with_sharding_constraint(kernel.astype(jnp.float32), (None, "vocab")),  # gathered once, not a block
+        blocks(targets),
+        blocks(weights.astype(jnp.float32)),
+        settings,
+    )
+    return loss, jax.tree.map(
+        lambda of_blocks: jnp.moveaxis(of_blocks, 0, 1).reshape(batch_size, -1)[:, :length], tokens
+    )
+
+
+def _num_batch_shards(batch_size: int) -> int:
+    """Over how many devices the rows of a batch are split, by the mesh and the rules that the trainer traces under."""
+    mesh_axes = dict(nn.get_logical_axis_rules()).get("batch") or ()
+    mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes
+    sizes = jax.sharding.get_abstract_mesh().shape
+    num_shards = math.prod(sizes.get(axis, 1) for axis in mesh_axes)
+    return num_shards if batch_size % num_shards == 0 else 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _block_losses(hidden, kernel, targets, weights, settings):
+    """(weighted sum, TokenLosses [blocks, batch, length]) of [blocks, batch, length, ...] arrays."""
+
+    def add_block(loss, block):
+        hidden, targets, weights = block
+        losses, _ = _losses_of_block(hidden @ kernel, targets, settings)
+        return loss + jnp.sum(losses.losses * weights), losses
+
+    return jax.lax.scan(add_block, jnp.zeros(()), (hidden, targets, weights))
+
+
+def _losses_of_block(
+    logits: Float[Array, "batch length vocab"], targets: Int[Array, "batch length"], settings: _Settings
+) -> tuple[
+    TokenLosses, tuple[Float[Array, "batch length vocab"], Bool[Array, "batch length vocab"], jax.Array]
+]:
+    """(losses, (softmax, which entry is the target's, log Z))."""
+    confidence, low_confidence, entropy = smoothing(settings.label_smoothing, logits.shape[-1])
+    logits = with_sharding_constraint(logits, ("batch", "length", "vocab"))
+    highest = jnp.max(logits, axis=-1)
+    exponentials = jnp.exp(logits - highest[..., None])
+    normaliser = jnp.sum(exponentials, axis=-1)
+    log_z = highest + jnp.log(normaliser)
+    # A masked sum, not a lookup: where the vocabulary is split over devices, each adds up its own part.
+    is_target = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1) == targets[..., None]
+    target_logits = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    expected_logits = (confidence - low_confidence) * target_logits
+    if low_confidence:
+        expected_logits = expected_logits + low_confidence * jnp.sum(logits, axis=-1)
+    z_losses = settings.z_loss * jnp.square(log_z)
+    losses = TokenLosses(
+        losses=log_z - expected_logits - entropy + z_losses,
+        z_losses=z_losses,
+        correct=target_logits >= highest,
+    )
+    return losses, (exponentials / normaliser[..., None], is_target, log_z)
+
+
+def _forward(hidden, kernel, targets, weights, settings):
+    confidence, low_confidence, _ = smoothing(settings.label_smoothing, kernel.shape[-1])
+
+    def add_block(sums, block):
+        loss, kernel_gradient = sums
+        hidden, targets, weights = block
+        losses, (softmax, is_target, log_z) = _losses_of_block(hidden @ kernel, targets, settings)
+        pull = softmax * (weights * (1.0 + 2.0 * settings.z_loss * log_z))[..., None]
+        if low_confidence:
+            pull = pull - (low_confidence * weights)[..., None]
+        push = ((confidence - low_confidence) * weights)[..., None]
+        logits_gradient = jnp.where(is_target, pull - push, pull)  # [batch, length, vocab]
+        hidden_gradient = jnp.einsum("blv,ev->ble", logits_gradient, kernel)
+        # Each device that holds rows adds up a kernel's gradient of its own; they are summed once, after the last block.
+        by_shard = (settings.num_shards, -1)
+        kernel_gradient += jnp.einsum(
+            "ste,stv->sev",
+            hidden.reshape(*by_shard, hidden.shape[-1]),
+            logits_gradient.reshape(*by_shard, kernel.shape[-1]),
+        )
+        kernel_gradient = with_sharding_constraint(kernel_gradient, ("batch", None, "vocab"))
+        return (loss + jnp.sum(losses.losses * weights), kernel_gradient), (losses, hidden_gradient)
+
+    zeros = jnp.zeros((settings.num_shards, *kernel.shape))
+    (loss, kernel_gradient), (losses, hidden_gradient) = jax.lax.scan(
+        add_block, (jnp.zeros(()), zeros), (hidden, targets, weights)
+    )
+    return (loss, losses), (hidden_gradient, jnp.sum(kernel_gradient, axis=0), losses.losses)
+
+
+def _backward(settings, residuals, cotangents):
+    hidden_gradient, kernel_gradient, losses = residuals
+    scale = cotangents[0]  # of the weighted sum; the losses of each token carry no gradient
+    return hidden_gradient * scale, kernel_gradient * scale, None, losses * scale
+
+
+_block_losses.defvjp(_forward, _backward)

@@ -1,0 +1,524 @@
+"""Models: a Flax module with its loss, metrics, prediction and scores, under T5X's names (`t5x.models`)."""
+
+import abc
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import seqio
+from flax import linen as nn
+
+from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.model import block_losses, initializers, losses
+from stepdistill_jax.engine.model import metrics as metrics_lib
+from stepdistill_jax.engine.model.metrics import (
+    compute_base_metrics,
+    compute_weighted_accuracy,
+    count_packed_examples,
+)
+from stepdistill_jax.engine.optim import optimizers
+
+__all__ = [
+    "BaseModel",
+    "BaseTransformerModel",
+    "DecoderParams",
+    "EncoderDecoderModel",
+    "compute_base_metrics",
+    "compute_weighted_accuracy",
+    "count_packed_examples",
+    "get_input_vocabulary",
+    "get_output_vocabulary",
+]
+
+PyTree = Any
+Batch = Mapping[str, jax.Array]
+MetricsMap = metrics_lib.MetricsMap
+DecodeFnCallable = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+class BaseModel(abc.ABC):
+    """What the trainer, the evaluator and the inferer ask of a model."""
+
+    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
+
+    def __init__(self, optimizer_def: optimizers.OptimizerDef) -> None:
+        self.optimizer_def = optimizer_def
+
+    def with_loss_weights(self, batch: Batch) -> Batch:
+        """The global batch with what its loss needs to know of all rows; here nothing more."""
+        return batch
+
+    @abc.abstractmethod
+    def loss_fn(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, MetricsMap]:
+        """(loss, metrics) of a batch; no dropout without a `dropout_rng`."""
+
+    def eval_fn(self, params: PyTree, batch: Batch) -> tuple[jax.Array, MetricsMap]:
+        """(loss, metrics) without dropout."""
+        return self.loss_fn(params, batch, None)
+
+    def predict_batch(self, params: PyTree, batch: Batch, rng: jax.Array | None = None) -> jax.Array:
+        """The predictions for a batch."""
+        return self.predict_batch_with_aux(params, batch, rng=rng)[0]
+
+    @abc.abstractmethod
+    def predict_batch_with_aux(
+        self, params: PyTree, batch: Batch, rng: jax.Array | None = None
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """(predictions, further arrays such as their scores)."""
+
+    @abc.abstractmethod
+    def score_batch(self, params: PyTree, batch: Batch, return_intermediates: bool = False) -> jax.Array:
+        """The log-likelihood of each row's targets, in nats."""
+
+    @abc.abstractmethod
+    def get_initial_variables(
+        self,
+        rng: jax.Array,
+        input_shapes: Mapping[str, tuple[int, ...]],
+        input_types: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any]:
+        """New variables for a batch of these shapes: 'params' and 'params_axes'."""
+
+
+class BaseTransformerModel(BaseModel):
+    """A model trained on the cross-entropy of target tokens."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: seqio.Vocabulary,
+        output_vocabulary: seqio.Vocabulary,
+        optimizer_def: optimizers.OptimizerDef,
+        decode_fn: DecodeFnCallable | None = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: losses.LossNormalizingFactor = None,
+    ) -> None:
+        """Takes T5X's arguments.
+
+        Args:
+          loss_normalizing_factor: what the summed loss is divided by: a number, None for the sum itself, or the name of
+            a `losses.SpecialLossNormalizingFactor`, taken over the global batch.
+        """
+        if isinstance(loss_normalizing_factor, str):
+            losses.convert_special_loss_normalizing_factor_to_enum(loss_normalizing_factor)
+        if isinstance(loss_normalizing_factor, int | float) and loss_normalizing_factor <= 0:
+            raise ValueError(
+                f"loss_normalizing_factor={loss_normalizing_factor}; the loss is divided by it, use a positive number."
+            )
+        self.module = module
+        self._input_vocabulary = input_vocabulary
+        self._output_vocabulary = output_vocabulary
+        self._decode_fn = decode_fn
+        self._label_smoothing = label_smoothing
+        self._z_loss = z_loss
+        self._loss_normalizing_factor = loss_normalizing_factor
+        super().__init__(optimizer_def=optimizer_def)
+
+    @property
+    def input_vocabulary(self) -> seqio.Vocabulary:
+        return self._input_vocabulary
+
+    @property
+    def output_vocabulary(self) -> seqio.Vocabulary:
+        return self._output_vocabulary
+
+    @property
+    def decode_fn(self) -> DecodeFnCallable | None:
+        return self._decode_fn
+
+    @abc.abstractmethod
+    def _compute_logits(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits of every target token, [batch, length, vocab]."""
+
+    def with_loss_weights(self, batch: Batch) -> Batch:
+        """The batch with `loss_weights`, float32 [batch, length]: weight of each target token's loss / normalising factor.
+
+        To be called on the global batch: the loss is then one weighted sum over tokens, which adds up exactly over
+        microbatches and devices. A batch of padding gets weights of 0, where T5X's division would give NaN.
+        """
+        factor, weights = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
+        if weights is None:
+            weights = jnp.ones_like(batch["decoder_target_tokens"])
+        weights = weights.astype(jnp.float32)
+        if factor is not None:
+            factor = jnp.asarray(factor, jnp.float32)
+            weights = weights / jnp.where(factor == 0.0, 1.0, factor)
+        return {**batch, "loss_weights": weights}
+
+    def loss_fn(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, MetricsMap]:
+        """The weighted sum of the target tokens' losses in nats, and T5X's metrics.
+
+        Weights are the batch's `loss_weights` where the trainer has put them in, else worked out from this batch.
+        """
+        if "loss_weights" not in batch:
+            batch = self.with_loss_weights(batch)
+        targets = batch["decoder_target_tokens"]
+        # The metrics' mask does not depend on other rows: also right when this is a microbatch.
+        _, mask = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
+        if self._makes_logits_in_blocks():
+            loss, tokens = self._loss_in_blocks(params, batch, dropout_rng)
+            return loss, compute_base_metrics(
+                logits=None,
+                targets=targets,
+                mask=mask,
+                loss=loss,
+                z_loss=jnp.sum(tokens.z_losses * batch["loss_weights"]),
+                segment_ids=_segment_ids(batch),
+                correct=tokens.correct,
+            )
+        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
+        token_losses, token_z_losses = losses.token_losses(
+            logits, targets, self._z_loss, self._label_smoothing
+        )
+        loss = jnp.sum(token_losses * batch["loss_weights"])
+        metrics = self._compute_metrics(
+            logits=logits,
+            targets=targets,
+            mask=mask,
+            loss=loss,
+            z_loss=jnp.sum(token_z_losses * batch["loss_weights"]),
+            segment_ids=_segment_ids(batch),
+        )
+        return loss, metrics
+
+    def _makes_logits_in_blocks(self) -> bool:
+        """Whether the loss is computed without an array of all logits; a subclass says for which models."""
+        return False
+
+    def _loss_in_blocks(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, block_losses.TokenLosses]:
+        """(sum of `loss_weights` times the token losses, the token losses)."""
+        raise TypeError(f"{type(self).__name__} computes all logits at once.")
+
+    def _compute_metrics(
+        self,
+        logits: jax.Array,
+        targets: jax.Array,
+        mask: jax.Array | None,
+        loss: jax.Array,
+        z_loss: jax.Array | None = None,
+        segment_ids: Mapping[str, jax.Array] | None = None,
+    ) -> MetricsMap:
+        return compute_base_metrics(
+            logits=logits, targets=targets, mask=mask, loss=loss, z_loss=z_loss, segment_ids=segment_ids
+        )
+
+
+def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
+    """Segment ids of each packed feature; of an unpacked batch, 1 where a token is not padding."""
+    suffix = "_segment_ids"
+    packed = {name.removesuffix(suffix): ids for name, ids in batch.items() if name.endswith(suffix)}
+    if packed:
+        return packed
+    unpacked = ("encoder_input_tokens", "decoder_target_tokens")
+    return {name: (batch[name] != 0).astype(jnp.int32) for name in unpacked if name in batch}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderParams:
+    """How `predict_batch` decodes: all decodes of a row or the best one, and how many are searched."""
+
+    return_all_decodes: bool = False
+    num_decodes: int = 1
+
+
+class EncoderDecoderModel(BaseTransformerModel):
+    """A T5: an encoder of the inputs and a decoder of the targets."""
+
+    FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: seqio.Vocabulary,
+        output_vocabulary: seqio.Vocabulary,
+        optimizer_def: optimizers.OptimizerDef,
+        decode_fn: DecodeFnCallable = decoding.beam_search,
+        feature_converter_cls: Callable[..., seqio.FeatureConverter] | None = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: losses.LossNormalizingFactor = None,
+        default_decoder_params: DecoderParams | None = None,
+        loss_block_tokens: int | None = 1024,
+    ) -> None:
+        """Takes T5X's arguments, and one more.
+
+        Args:
+          loss_block_tokens: target tokens a device makes logits of at once (`block_losses`); None makes all of them. A
+            subclass with a `_compute_logits` or `_compute_metrics` of its own gets all logits in any case.
+        """
+        if loss_block_tokens is not None and loss_block_tokens < 1:
+            raise ValueError(f"loss_block_tokens={loss_block_tokens}; use 1 or more, or None.")
+        self._loss_block_tokens = loss_block_tokens
+        if feature_converter_cls is not None:
+            self.FEATURE_CONVERTER_CLS = feature_converter_cls
+        self._default_decoder_params = default_decoder_params or DecoderParams()
+        super().__init__(
+            module=module,
+            input_vocabulary=input_vocabulary,
+            output_vocabulary=output_vocabulary,
+            optimizer_def=optimizer_def,
+            decode_fn=decode_fn,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            loss_normalizing_factor=loss_normalizing_factor,
+        )
+
+    def get_initial_variables(
+        self,
+        rng: jax.Array,
+        input_shapes: Mapping[str, tuple[int, ...]],
+        input_types: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """{'params', 'params_axes'} as nested dicts; shapes and types are those of the model's features."""
+        input_types = input_types or {}
+
+        def ones(name: str) -> jax.Array | None:
+            if name not in input_shapes:
+                return None
+            return jnp.ones(input_shapes[name], input_types.get(name, jnp.int32))
+
+        init = functools.partial(
+            self.module.init,
+            rng,
+            ones("encoder_input_tokens"),
+            ones("decoder_input_tokens"),
+            ones("decoder_input_tokens"),
+            encoder_segment_ids=ones("encoder_segment_ids"),
+            decoder_segment_ids=ones("decoder_segment_ids"),
+            encoder_positions=ones("encoder_positions"),
+            decoder_positions=ones("decoder_positions"),
+            decode=False,
+            enable_dropout=False,
+        )
+        return initializers.drawn_by_shape(init, rng)
+
+    def _compute_logits(
+        self,
+        params: PyTree,
+        batch: Batch,
+        dropout_rng: jax.Array | None = None,
+        mutable: Any = False,
+        other_variables: PyTree | None = None,
+    ) -> Any:
+        """Logits of every target token, and the changed collections if `mutable` names some."""
+        return self._apply_module(
+            params, batch, dropout_rng, mutable=mutable, other_variables=other_variables
+        )
+
+    def _apply_module(
+        self,
+        params: PyTree,
+        batch: Batch,
+        dropout_rng: jax.Array | None,
+        *,
+        mutable: Any = False,
+        other_variables: PyTree | None = None,
+        **arguments: Any,
+    ) -> Any:
+        return self.module.apply(
+            {"params": params, **(other_variables or {})},
+            batch["encoder_input_tokens"],
+            batch["decoder_input_tokens"],
+            batch["decoder_target_tokens"],
+            encoder_segment_ids=batch.get("encoder_segment_ids"),
+            decoder_segment_ids=batch.get("decoder_segment_ids"),
+            encoder_positions=batch.get("encoder_positions"),
+            decoder_positions=batch.get("decoder_positions"),
+            decode=False,
+            enable_dropout=dropout_rng is not None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+            mutable=mutable,
+            **arguments,
+        )
+
+    def _makes_logits_in_blocks(self) -> bool:
+        own = (
+            getattr(self._compute_logits, "__func__", None) is not EncoderDecoderModel._compute_logits
+            or getattr(self._compute_metrics, "__func__", None) is not BaseTransformerModel._compute_metrics
+        )
+        return self._loss_block_tokens is not None and not own and hasattr(self.module, "output_kernel")
+
+    def _loss_in_blocks(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+    ) -> tuple[jax.Array, block_losses.TokenLosses]:
+        hidden = self._apply_module(params, batch, dropout_rng, return_hidden=True)
+        kernel, scale = self.module.output_kernel(params)
+        return block_losses.weighted_token_losses(
+            hidden.astype(jnp.float32) * scale,
+            kernel,
+            batch["decoder_target_tokens"],
+            batch["loss_weights"],
+            z_loss=self._z_loss,
+            label_smoothing=self._label_smoothing,
+            block_tokens=self._loss_block_tokens,
+        )
+
+    def _compute_logits_from_slice(
+        self,
+        decoding_state: decoding.DecodingState,
+        params: PyTree,
+        encoded_inputs: jax.Array,
+        raw_inputs: jax.Array,
+        max_decode_length: int,
+    ) -> tuple[jax.Array, PyTree]:
+        """(logits of the next token [rows, vocab], new cache) from the current token of each row."""
+        logits, variables = self.module.apply(
+            {"params": params, "cache": decoding_state.cache},
+            encoded_inputs,
+            raw_inputs,  # only for the padding mask
+            decoding_state.cur_token,
+            decoding_state.cur_token,
+            enable_dropout=False,
+            decode=True,
+            max_decode_length=max_decode_length,
+            mutable=["cache"],
+            method=self.module.decode,
+        )
+        return logits[:, 0, :], variables["cache"]
+
+    def _compute_kv_cache(
+        self,
+        params: PyTree,
+        encoded_inputs: jax.Array,
+        encoder_input_tokens: jax.Array,
+        decoder_input_tokens: jax.Array,
+    ) -> PyTree:
+        """A cache as long as the decoder's tokens: its self-attention empty, its cross-attention filled."""
+        _, variables = self.module.apply(
+            {"params": params},
+            encoded_inputs,
+            encoder_input_tokens,
+            jnp.ones_like(decoder_input_tokens),
+            jnp.ones_like(decoder_input_tokens),
+            enable_dropout=False,
+            decode=True,
+            mutable=["cache"],
+            method=self.module.decode,
+        )
+        return variables["cache"]
+
+    def predict_batch_with_aux(
+        self,
+        params: PyTree,
+        batch: Batch,
+        rng: jax.Array | None = None,
+        decoder_params: MutableMapping[str, Any] | None = None,
+        return_all_decodes: bool | None = None,
+        num_decodes: int | None = None,
+        prompt_with_targets: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Decodes the targets of a batch's inputs with `decode_fn`.
+
+        Args:
+          rng: for sampling; handed on as `decode_rng`.
+          decoder_params: further arguments of `decode_fn`, such as temperature or alpha; not changed.
+          return_all_decodes: all decodes of a row, sorted by increasing score, or only the last, best one.
+          num_decodes: beams, or samples, a row.
+          prompt_with_targets: forces the batch's decoder tokens (without EOS) before decoding goes on by itself.
+
+        Returns:
+          (tokens, {'scores'}): int32 [batch, length] and log-likelihoods [batch], or with `return_all_decodes`
+          [batch, num_decodes, length] and [batch, num_decodes]. length is that of the batch's decoder tokens.
+        """
+        defaults = self._default_decoder_params
+        return_all_decodes = defaults.return_all_decodes if return_all_decodes is None else return_all_decodes
+        num_decodes = defaults.num_decodes if num_decodes is None else num_decodes
+        decode_fn_arguments = self._decode_fn_arguments(rng, decoder_params)
+        encoder_input_tokens = batch["encoder_input_tokens"]
+        prompt = jnp.zeros_like(batch["decoder_input_tokens"])
+        if prompt_with_targets:
+            # An EOS in the prompt would end the decoding there.
+            decoder_tokens = batch["decoder_input_tokens"]
+            prompt = jnp.where(decoder_tokens == self.output_vocabulary.eos_id, 0, decoder_tokens)
+
+        encoded = self.module.apply(
+            {"params": params}, encoder_input_tokens, enable_dropout=False, method=self.module.encode
+        )
+        # Rows are expanded in place, [row 0, row 0, row 1, row 1, ...], as the decode functions lay beams out.
+        tokens_to_logits = functools.partial(
+            self._compute_logits_from_slice,
+            params=params,
+            encoded_inputs=decoding.flat_batch_beam_expand(encoded, num_decodes),
+            raw_inputs=decoding.flat_batch_beam_expand(encoder_input_tokens, num_decodes),
+            max_decode_length=prompt.shape[1],
+        )
+        decodes, scores = self._decode_fn(
+            inputs=prompt,
+            cache=self._compute_kv_cache(params, encoded, encoder_input_tokens, prompt),
+            tokens_to_logits=tokens_to_logits,
+            num_decodes=num_decodes,
+            cache_offset=1 if getattr(self.module, "scan_layers", False) else 0,
+            **decode_fn_arguments,
+        )
+        if return_all_decodes:
+            return decodes, {"scores": scores}
+        return decodes[:, -1, :], {"scores": scores[:, -1]}
+
+    def _decode_fn_arguments(
+        self, rng: jax.Array | None, decoder_params: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        arguments = dict(decoder_params or {})
+        if rng is not None:
+            if arguments.get("decode_rng") is not None:
+                raise ValueError(
+                    f"two random keys: rng={rng} and decoder_params['decode_rng']={arguments['decode_rng']}; give one."
+                )
+            arguments["decode_rng"] = rng
+        arguments.setdefault("eos_id", self.output_vocabulary.eos_id or 1)
+        known = inspect.signature(self._decode_fn).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        for name in arguments:
+            if name not in known and not takes_any:
+                raise ValueError(
+                    f"decoder_params['{name}']: {getattr(self._decode_fn, '__name__', self._decode_fn)} takes no such "
+                    f"argument; it takes {', '.join(known)}."
+                )
+        return arguments
+
+    def score_batch(self, params: PyTree, batch: Batch, return_intermediates: bool = False) -> Any:
+        """The log-likelihood of each row's targets in nats, [batch]; z-loss and smoothing play no part.
+
+        With `return_intermediates`, also what the module has sown, and under 'decoder' the target tokens, their loss
+        weights and scores, each in a tuple of one, as Flax keeps sown values.
+        """
+        weights = batch["decoder_loss_weights"]
+        targets = batch["decoder_target_tokens"]
+        logits = self._compute_logits(
+            params, batch, mutable=["intermediates"] if return_intermediates else False
+        )
+        sown = {}
+        if return_intermediates:
+            logits, sown = logits
+        token_scores = -losses.token_cross_entropy(logits, targets) * weights
+        scores = jnp.sum(token_scores, axis=-1)
+        if not return_intermediates:
+            return scores
+        intermediates = dict(sown.get("intermediates", {}))
+        intermediates["decoder"] = {
+            **intermediates.get("decoder", {}),
+            "target_tokens": (targets,),
+            "loss_weights": (weights,),
+            "token_scores": (token_scores,),
+        }
+        return scores, intermediates
+
+
+def get_input_vocabulary(model: BaseTransformerModel) -> seqio.Vocabulary:
+    return model.input_vocabulary
+
+
+def get_output_vocabulary(model: BaseTransformerModel) -> seqio.Vocabulary:
+    return model.output_vocabulary

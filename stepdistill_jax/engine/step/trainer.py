@@ -1,0 +1,140 @@
+"""One training step, pure and short, and what compiles it over the mesh."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.optim.schedules import LearningRateFn
+from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step.weight_metrics import WeightMetricsComputer
+
+Batch = Mapping[str, jax.Array]
+Metrics = Mapping[str, Any]
+
+
+def accumulate_gradients(
+    model: models.BaseModel,
+    params: Any,
+    batch: Batch,
+    dropout_rng: jax.Array | None,
+    num_microbatches: int | None,
+) -> tuple[Any, Metrics]:
+    """The gradient of the loss over the global batch, and its metrics.
+
+    The loss is a sum over tokens with weights of the whole batch (`with_loss_weights`), so gradients of microbatches
+    add up to that of the batch.
+
+    Args:
+      num_microbatches: parts that the batch is worked through in, to save memory; None, 0 or 1 does it at once.
+    """
+    batch = model.with_loss_weights(batch)
+    gradient = jax.grad(model.loss_fn, has_aux=True)
+    if num_microbatches is None or num_microbatches <= 1:
+        return gradient(params, batch, dropout_rng)
+
+    # Every n-th row goes to the same part: each device then has rows of every part, and none has to move.
+    parts = jax.tree.map(
+        lambda rows: jnp.swapaxes(rows.reshape(-1, num_microbatches, *rows.shape[1:]), 0, 1), batch
+    )
+
+    def add_part(totals: tuple[Any, Metrics], part_and_index: tuple[Batch, jax.Array]):
+        part, index = part_and_index
+        rng = None if dropout_rng is None else jax.random.fold_in(dropout_rng, index)
+        grads, metrics = gradient(params, part, rng)
+        grads = jax.tree.map(jnp.add, totals[0], grads)
+        merged = {name: totals[1][name].merge(metric) for name, metric in metrics.items()}
+        return (grads, merged), None
+
+    first = jax.tree.map(lambda rows: rows[0], parts)
+    rest = jax.tree.map(lambda rows: rows[1:], parts)
+    rng = None if dropout_rng is None else jax.random.fold_in(dropout_rng, 0)
+    totals = gradient(params, first, rng)
+    (grads, metrics), _ = jax.lax.scan(add_part, totals, (rest, jnp.arange(1, num_microbatches)))
+    # The parts were one step: a mean over steps counts them once.
+    return grads, {
+        name: metric.replace(steps=1) if hasattr(metric, "steps") else metric
+        for name, metric in metrics.items()
+    }
+
+
+class Trainer:
+    """Compiles a model's training and evaluation step over a mesh. T5X's name.
+
+    Attributes:
+      num_microbatches: as given.
+      train_step: (state, batch) -> (state, metrics, learning rate). The old state's memory is reused: do not keep it.
+      eval_step: (params, batch) -> metrics, without dropout.
+    """
+
+    def __init__(
+        self,
+        model: models.BaseModel,
+        train_state_axes: FlaxOptimTrainState,
+        partitioner: PjitPartitioner,
+        rng: jax.Array,
+        learning_rate_fn: LearningRateFn,
+        num_microbatches: int | None = None,
+        weight_metrics_computer: WeightMetricsComputer | None = None,
+    ) -> None:
+        """Prepares the steps; the first call of each compiles.
+
+        Args:
+          model: gives the loss, metrics and loss weights.
+          train_state_axes: a PartitionSpec for every array of the state.
+          partitioner: of state and batch.
+          rng: key of dropout; step n uses the key folded with n, so that it does not depend on where a run began.
+          learning_rate_fn: step -> learning rate.
+          num_microbatches: parts of a batch that are worked through one after another.
+          weight_metrics_computer: adds metrics of the size of weights, gradients and updates to every step.
+        """
+        self.num_microbatches = num_microbatches
+        batch_spec = partitioner.data_partition_spec
+
+        def train_step(state: FlaxOptimTrainState, batch: Batch):
+            learning_rate = learning_rate_fn(state.step)
+            grads, metrics = accumulate_gradients(
+                model, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
+            )
+            new_state = state.apply_gradient(grads, learning_rate)
+            if weight_metrics_computer is not None:
+                metrics = {
+                    **metrics,
+                    **weight_metrics_computer.compute_metrics(grads, state, new_state),
+                }
+            return new_state, metrics, learning_rate
+
+        def eval_step(params: Any, batch: Batch) -> Metrics:
+            return model.eval_fn(params, model.with_loss_weights(batch))[1]
+
+        self.train_step: Callable[..., Any] = partitioner.partition(
+            train_step,
+            in_axis_resources=(train_state_axes, batch_spec),
+            out_axis_resources=(train_state_axes, PartitionSpec(), PartitionSpec()),
+            donate_argnums=(0,),
+        )
+        self.eval_step: Callable[..., Any] = partitioner.partition(
+            eval_step,
+            in_axis_resources=(train_state_axes.params, batch_spec),
+            out_axis_resources=PartitionSpec(),
+        )
+
+
+def check_microbatches(batch_size: int, num_microbatches: int | None, data_mesh_size: int) -> None:
+    """Checks that a batch splits into microbatches that split over the data devices.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if num_microbatches is not None and num_microbatches < 0:
+        raise ValueError(f"num_microbatches={num_microbatches}; use 1 or more, or None.")
+    parts = (num_microbatches or 1) * data_mesh_size
+    if batch_size % parts:
+        raise ValueError(
+            f"batch_size={batch_size} does not split into num_microbatches={num_microbatches} over {data_mesh_size} "
+            f"devices on mesh axis 'data'; use a multiple of {parts}."
+        )

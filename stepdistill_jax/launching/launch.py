@@ -1,0 +1,235 @@
+"""What a launcher does: take T5X's flags, make `t5x` mean the engine, read gin, run."""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from stepdistill_jax.engine.cluster import distributed
+from stepdistill_jax.engine.config.gin_flags import OneLineParser, add_flags, rewrite_gin_args
+from stepdistill_jax.engine.t5x_names import alias
+
+# Script -> the function that its gin files bind as `<script>_script.<function>`.
+ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer", "precompile": "precompile"}
+# Macros that a run's files ask for and `precompile` can do without.
+NOT_FOR_PRECOMPILE = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
+
+
+def run_script(script: str, args: argparse.Namespace) -> object:
+    """Runs train, eval, infer or precompile as the flags say.
+
+    Raises:
+      ValueError: one line, for a configuration that cannot be read or run.
+    """
+    topology = _open_topology(args) if script == "precompile" else None
+    read_config(
+        args.gin_file,
+        args.gin_bindings,
+        gin_search_paths=args.gin_search_paths.split(","),
+        data_dir=args.tfds_data_dir,
+        may_be_none=NOT_FOR_PRECOMPILE if script == "precompile" else (),
+    )
+    import gin
+
+    if args.dry_run:
+        print(gin.config_str())
+        return None
+    if script == "precompile":
+        return _precompile(topology)
+    with distributed.joined(args):
+        return configured(_entry_point(script))
+
+
+def _open_topology(args: argparse.Namespace) -> Any:
+    """The hardware that --topology names, before JAX opens a device; None without the flag."""
+    from stepdistill_jax.engine.hardware import topologies
+
+    if args.topology is None:
+        return None
+    topology = topologies.parse_topology(args.topology)
+    topologies.prepare_process(topology)
+    return topology
+
+
+def _precompile(topology: Any) -> object:
+    """Runs `precompile` as its own gin files bind it (T5X's way), or with what a run's files bind of `train`."""
+    import gin
+
+    from stepdistill_jax.engine import precompile
+
+    function = functools.partial(_entry_point("precompile"), topology=topology)
+    if "model" in gin.get_bindings("__main__.precompile", resolve_references=False):
+        return configured(function)
+    return configured(lambda: function(**precompile.bindings_of_train(gin)))
+
+
+def call(
+    script: str,
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
+    with _reading_from(data_dir):
+        read_config(gin_files, gin_bindings)
+        return configured(_entry_point(script))
+
+
+@contextlib.contextmanager
+def _reading_from(data_dir: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Makes tasks read prepared data there, and afterwards where they did before; None leaves it as it is."""
+    if data_dir is None:
+        yield
+        return
+    before = os.environ.get("STEPDISTILL_DATA_DIR")
+    os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
+    try:
+        yield
+    finally:
+        del os.environ["STEPDISTILL_DATA_DIR"]
+        if before is not None:
+            os.environ["STEPDISTILL_DATA_DIR"] = before
+
+
+def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a function that gin configures; a wrong setting is an error of one line."""
+    from stepdistill_jax.engine.config import gin_errors
+
+    with gin_errors.one_line_errors():
+        return function(*args, **kwargs)
+
+
+def read_config(
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    *,
+    gin_search_paths: Sequence[str] = (".",),
+    data_dir: str | os.PathLike[str] | None = None,
+    may_be_none: Sequence[str] = (),
+) -> None:
+    """Makes `t5x` mean the engine, and reads a configuration in place of any that was read before.
+
+    Args:
+      may_be_none: macros that may stay without a value though a file says that they are required.
+
+    Raises:
+      ValueError: one line that says what is wrong, and where.
+    """
+    alias.install()
+    if data_dir is not None:
+        os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
+    from stepdistill_jax import datasets
+    from stepdistill_jax.base import quiet
+
+    quiet.import_tensorflow()
+    import gin
+    import seqio
+    from absl import logging as absl_logging
+
+    from stepdistill_jax.engine.config import gin_utils
+
+    # SeqIO and Orbax warn of things that are as they should be.
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    if data_dir is not None:
+        seqio.set_tfds_data_dir_override(str(data_dir))
+    datasets.load_tasks()
+    _register_vocabularies()
+    gin.clear_config()
+    with _entry_points_in_main():
+        gin_utils.parse_gin_flags(
+            [*gin_search_paths, *gin_utils.default_search_paths(), *_clones_of(gin_files)],
+            gin_files,
+            gin_bindings,
+            may_be_none=may_be_none,
+        )
+
+
+@functools.cache
+def _register_vocabularies() -> None:
+    """Lets a binding of the command line name a vocabulary that no gin file of the run names."""
+    import gin
+
+    from stepdistill_jax import datasets
+
+    for vocabulary in (datasets.vocabulary, datasets.embedded_vocabulary):
+        gin.external_configurable(vocabulary, module="stepdistill_jax.datasets")
+
+
+def _clones_of(gin_files: Sequence[str]) -> list[str]:
+    """The T5X clones that gin files lie in: what a file of theirs includes and we have not is found there."""
+    parents = [folder for file in gin_files for folder in Path(file).resolve().parents]
+    return [str(folder) for folder in dict.fromkeys(parents) if (folder / "t5x" / "configs").is_dir()]
+
+
+@functools.cache
+def _entry_point(script: str) -> Callable[[], Any]:
+    """The entry function of a script, as gin configures it."""
+    return _configurable_of_main(script, ENTRY_POINTS[script])
+
+
+def _configurable_of_main(script: str, name: str) -> Callable[..., Any]:
+    import gin
+
+    function = getattr(importlib.import_module(f"stepdistill_jax.engine.{script}"), name)
+    return gin.external_configurable(function, name=name, module="__main__")
+
+
+@functools.cache
+def _names_in_main() -> dict[str, Callable[..., Any]]:
+    """What T5X's scripts define in `__main__`, and gin files name."""
+    others = {"create_task_from_tfexample_file": "infer"}
+    return {
+        **{name: _entry_point(script) for script, name in ENTRY_POINTS.items()},
+        **{name: _configurable_of_main(script, name) for name, script in others.items()},
+    }
+
+
+@contextlib.contextmanager
+def _entry_points_in_main() -> Iterator[None]:
+    """Puts the entry functions where gin files look for them: into `__main__`, whatever it has of these names itself."""
+    names = vars(sys.modules["__main__"])
+    own = {name: names[name] for name in _names_in_main() if name in names}
+    names.update(_names_in_main())
+    try:
+        yield
+    finally:
+        for name in _names_in_main():
+            del names[name]
+        names.update(own)
+
+
+def main(script: str, argv: Sequence[str] | None = None) -> None:
+    """The whole of a launcher script; a wrong configuration is one line and exit status 2."""
+    parser = OneLineParser(
+        prog=f"t5x/{script}.py",
+        description=f"Runs {script} with T5X's flags on the engine of stepdistill_jax.",
+    )
+    add_flags(parser)
+    if script == "precompile":
+        parser.add_argument(
+            "--topology",
+            metavar="NAME",
+            help="hardware that need not be there: v4:2x2x4 (a TPU slice in chips), a100x16, a100-40x16, h100x8, cpu:16; "
+            "default the devices here",
+        )
+    if script == "infer":
+        parser.add_argument(
+            "--shard_id", type=int, metavar="N", help="this job's part, in place of infer.shard_id"
+        )
+    try:
+        args = parser.parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
+        if getattr(args, "shard_id", None) is not None:
+            args.gin_bindings.append(f"infer.shard_id = {args.shard_id}")
+        run_script(script, args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("STEPDISTILL_DEBUG"):
+            raise
+        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted; the same command goes on from the last checkpoint.\n")

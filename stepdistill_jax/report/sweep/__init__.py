@@ -1,0 +1,1 @@
+"""A sweep's runs compared: tests, tables, figures and page."""

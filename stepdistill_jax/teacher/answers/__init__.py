@@ -1,0 +1,1 @@
+"""What is asked and answered: requests, completions, how they are read, scored and recorded."""

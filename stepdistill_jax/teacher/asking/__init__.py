@@ -1,0 +1,1 @@
+"""Asking many questions: at what pace, what is kept, what is shown, when to stop."""

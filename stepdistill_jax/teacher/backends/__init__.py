@@ -1,0 +1,1 @@
+"""Who answers: language models by server or in this process, recorded outputs, worked solutions."""

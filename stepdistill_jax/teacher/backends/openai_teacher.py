@@ -1,0 +1,254 @@
+"""The teacher `openai:MODEL`: any OpenAI-compatible server, through the `openai` client."""
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import json
+import os
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from stepdistill_jax.teacher.answers.requests import Answer, Request, RequestError
+from stepdistill_jax.teacher.backends import secrets
+from stepdistill_jax.teacher.backends.teachers import ModelSettings
+
+DEFAULT_URL = "https://api.openai.com/v1"
+APIS = ("chat", "completions")
+MAX_TOKENS_FIELD = "max_tokens_field"
+MOST_CHARACTERS = 1_000_000  # of an answer; no teacher says that much, so it is a server gone wrong
+# Headers about this machine that the client adds: no server needs them, and each costs CPU time in every request.
+_TELEMETRY = tuple(
+    f"X-Stainless-{name}"
+    for name in (
+        *("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async"),
+        *("Retry-Count", "Read-Timeout"),
+    )
+)
+_LONGEST_DETAIL = 300  # characters of a server's own words kept of an error
+
+
+def make(model: str, settings: ModelSettings) -> "OpenAITeacher":
+    """The teacher for `--teacher openai:MODEL`; a newer OpenAI model may need max_tokens_field=max_completion_tokens.
+
+    Raises:
+      ValueError: an unknown option, no model, no API of that name, a URL that is none, or no key for OpenAI's own server.
+    """
+    if not model:
+        raise ValueError("--teacher openai: names no model; write openai:MODEL, as the server calls it.")
+    unknown = sorted(settings.options.keys() - {MAX_TOKENS_FIELD})
+    if unknown:
+        raise ValueError(
+            f"--teacher_option {unknown[0]}: --teacher openai knows {MAX_TOKENS_FIELD}=NAME only."
+        )
+    return OpenAITeacher(f"openai-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-')}", model, settings)
+
+
+class OpenAITeacher:
+    """Answers by POST to BASE_URL/chat/completions or BASE_URL/completions.
+
+    The client's own retries are off, as the job counts them. Bodies go through the client's `post`, which is what its
+    `chat.completions.create` calls after validating: that, and a Pydantic model of every answer, would cost more than
+    all the rest. Through aiohttp, where it is installed, a request takes half of httpx's CPU time again.
+    """
+
+    def __init__(self, name: str, model: str, settings: ModelSettings):
+        api = settings.api or "chat"
+        if api not in APIS:
+            raise ValueError(f"--api {api}: use {' or '.join(APIS)}.")
+        self.name, self.model, self.chat = name, model, api == "chat"
+        self._url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        self.public_url = secrets.public_url(self._url)
+        if urlsplit(self._url).scheme not in ("http", "https") or not urlsplit(self._url).hostname:
+            raise ValueError(f"--base_url {self.public_url}: not a URL such as http://127.0.0.1:8000/v1.")
+        self._key = os.environ.get(settings.api_key_env, "").strip()  # a line end comes along from files
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ValueError(f"${settings.api_key_env} holds no key: a key is made of printable ASCII.")
+        if not self._key and self._url == DEFAULT_URL:
+            raise ValueError(
+                f"No key for {DEFAULT_URL}: set ${settings.api_key_env}, or name another server by --base_url."
+            )
+        self._settings = settings
+        self._redact = secrets.Redactor([self._key, *secrets.secrets_of_url(self._url)])
+        self._client: Any = None
+
+    async def __aenter__(self) -> "OpenAITeacher":
+        import openai
+
+        self._errors = openai
+        self._left_out = dict.fromkeys(_TELEMETRY, openai.Omit())
+        self._client = openai.AsyncOpenAI(
+            base_url=self.public_url,
+            default_headers=secrets.authorization_of_url(self._url),
+            default_query=dict(parse_qsl(urlsplit(self._url).query)),
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=self._settings.timeout_seconds,
+            http_client=_http_client(openai, self._settings),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def answer(self, request: Request) -> Answer:
+        path, body = request_body(request, self._settings.options.get(MAX_TOKENS_FIELD, "max_tokens"))
+        options = {"headers": self._left_out, "idempotency_key": request.key}  # else one is drawn for each
+        try:
+            # The client's own timeout is between two bytes; this one is of the whole answer.
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                content = await self._client.post(
+                    path, cast_to=object, content=json.dumps(body).encode(), options=options
+                )
+            return self._read(content)
+        except RequestError:
+            raise
+        except Exception as cause:
+            error = self._request_error(cause)
+            if error is None:
+                raise
+        # Not `raise … from`: the client's exceptions hold the request with its key.
+        raise error
+
+    def _request_error(self, cause: Exception) -> RequestError | None:
+        """What an exception of the client means; None for one that is a fault in the program."""
+        if isinstance(cause, self._errors.APIStatusError):
+            return self._status_error(cause)
+        causes = _causes(cause)
+        if any(isinstance(one, TimeoutError) for one in causes):
+            detail = f"no answer within {self._settings.timeout_seconds:g} s"
+            return RequestError("timeout", detail, mend="retry", overload=True)
+        if isinstance(cause, (self._errors.APIConnectionError, OSError, *_transport_errors())):
+            return RequestError("connection broken", self._detail(causes[-1]), mend="retry")
+        if isinstance(
+            cause, (ValueError, RecursionError)
+        ):  # of the JSON parser: wrong, too deep, a number too long
+            return RequestError("malformed answer", self._detail(cause), mend="retry")
+        return None
+
+    def _read(self, content: Any) -> Answer:
+        """The answer in a parsed JSON body.
+
+        Raises:
+          RequestError: for a body of another shape; a server that is being restarted may send one, so it is tried again.
+        """
+        if isinstance(content, dict) and content.get("error"):
+            raise RequestError("server error in answer", self._detail(content["error"]), mend="retry")
+        try:
+            choice = content["choices"][0]
+            text = choice["message"]["content"] if "message" in choice else choice["text"]
+            usage = content.get("usage") or {}
+            answer = Answer(
+                text=self._redact(_valid_text(text or "")),
+                finish_reason=self._redact(_valid_text(str(choice.get("finish_reason") or ""))),
+                prompt_tokens=_number_of_tokens(usage.get("prompt_tokens")),
+                completion_tokens=_number_of_tokens(usage.get("completion_tokens")),
+                model=self._redact(_valid_text(str(content.get("model") or ""))),
+            )
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise RequestError("malformed answer", self._detail(content), mend="retry") from None
+        if len(answer.text) > MOST_CHARACTERS:
+            raise RequestError("answer too long", f"{len(answer.text):,} characters", mend="give_up")
+        return answer
+
+    def _status_error(self, cause: Any) -> RequestError:
+        status, detail = cause.status_code, self._detail(cause.body or cause.message)
+        wait = retry_after_seconds(cause.response.headers)
+        if status == 429 and "insufficient_quota" in detail:
+            return RequestError("quota used up", detail, mend="stop")
+        if status == 429:
+            return RequestError("rate limited", detail, mend="retry", overload=True, retry_after_seconds=wait)
+        if status in (408, 409) or status >= 500:
+            overload = status in (503, 504, 529)
+            return RequestError(
+                f"HTTP {status}", detail, mend="retry", overload=overload, retry_after_seconds=wait
+            )
+        # Wrong key, no permission, no such model or path: no other request will fare better.
+        mend = "stop" if status in (401, 403, 404, 405) else "give_up"
+        return RequestError(f"HTTP {status}", detail, mend=mend)
+
+    def _detail(self, what: object) -> str:
+        """A server's or a library's words on one line, short, and without secrets."""
+        if isinstance(what, dict):
+            what = what.get("message") or json.dumps(what, ensure_ascii=False)
+        text = str(what) or type(what).__name__
+        return " ".join(self._redact(_valid_text(text)).split())[:_LONGEST_DETAIL]
+
+
+def request_body(request: Request, max_tokens_field: str = "max_tokens") -> tuple[str, dict[str, Any]]:
+    """Path and JSON body of a request, in OpenAI's format."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": request.model,
+        "temperature": sampling.temperature,
+        max_tokens_field: sampling.max_tokens,
+    }
+    # Left out where they say nothing: some servers refuse fields that they don't know.
+    if sampling.top_p != 1.0:
+        body["top_p"] = sampling.top_p
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.extra:
+        body.update(json.loads(sampling.extra))
+    if isinstance(request.prompt, str):
+        return "/completions", {**body, "prompt": request.prompt}
+    messages = [{"role": message.role, "content": message.content} for message in request.prompt]
+    return "/chat/completions", {**body, "messages": messages}
+
+
+def _number_of_tokens(said: object) -> int:
+    """As the server says; -1 for what can be none."""
+    return said if isinstance(said, int) and 0 <= said < 2**53 else -1
+
+
+def _valid_text(text: str) -> str:
+    """The text with lone surrogates, which JSON can express and UTF-8 can't, as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def retry_after_seconds(headers: Any, *, now: datetime | None = None) -> float | None:
+    """What `retry-after-ms` or `Retry-After` (seconds, or an HTTP date) asks for; None without or if unreadable."""
+    value = headers.get("retry-after", "")
+    for seconds, unit in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
+        with contextlib.suppress(ValueError):
+            return max(0.0, float(seconds) * unit)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception and those it was raised from: over aiohttp, the client's class calls a broken connection a timeout."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    return causes
+
+
+def _http_client(openai: Any, settings: ModelSettings) -> Any:
+    """The client's transport over aiohttp if that is installed, else None for its own."""
+    try:
+        import aiohttp  # noqa: F401
+    except ImportError:
+        return None
+    return openai.DefaultAioHttpClient(timeout=settings.timeout_seconds)
+
+
+@functools.cache
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """The base exceptions of whichever HTTP libraries the client may use here."""
+    found: list[type[Exception]] = []
+    for module, name in (("httpx2", "HTTPError"), ("httpx", "HTTPError"), ("aiohttp", "ClientError")):
+        try:
+            found.append(getattr(importlib.import_module(module), name))
+        except ImportError:
+            continue
+    return tuple(found)

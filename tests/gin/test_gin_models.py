@@ -1,0 +1,57 @@
+"""Every network of gin/models is read and built in shape only; its size is the published one."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from stepdistill_jax.launching import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+# Numbers of parameters of the released checkpoints, in millions, as their model cards count them (Hugging Face hub,
+# google/byt5-small: 299.6 M, …). umT5 large was never released; its shape is in T5X.
+MILLION_PARAMETERS = {
+    "t5_1_0": (60.5, 222.9, 737.7, 2_851.6, 11_307.3),
+    "t5_1_1": (77.0, 247.6, 783.2, 2_849.8, 11_135.3),
+    "flan_t5": (77.0, 247.6, 783.2, 2_849.8, 11_135.3),
+    "mt5": (300.2, 582.4, 1_229.6, 3_742.6, 12_921.1),
+    "byt5": (299.6, 581.7, 1_228.2, 3_737.8, 12_906.9),
+    "umt5": (306.6, 592.0, 1_242.4, 3_768.4, 12_972.5),
+}
+SIZES = ("small", "base", "large", "xl", "xxl")
+NETWORKS = [f"{family}_{size}" for family in MILLION_PARAMETERS for size in SIZES]
+
+
+def read_module(name):
+    """The network that gin/models/<name>.gin names, without weights."""
+    import gin
+
+    launch.read_config([f"gin/models/{name}.gin"], ["DROPOUT_RATE = 0.0"])
+    return gin.query_parameter("%NETWORK").scoped_configurable_fn()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_the_published_number_of_parameters(name):
+    module = read_module(name)
+    tokens = jnp.ones((2, 8), jnp.int32)
+    variables = jax.eval_shape(
+        lambda: module.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)
+    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    family, size = name.rsplit("_", 1)
+    assert count / 1e6 == pytest.approx(MILLION_PARAMETERS[family][SIZES.index(size)], abs=0.05)
+
+
+def test_every_size_of_every_family_has_a_file():
+    files = {path.stem for path in (ROOT / "gin" / "models").glob("*.gin")}
+    assert files == {*NETWORKS, "t5_1_1_tiny", "t5_1_1_mini"}
+
+
+def test_byt5_reads_bytes():
+    import gin
+
+    read_module("byt5_small")
+    vocabulary = gin.query_parameter("%VOCABULARY").scoped_configurable_fn()
+    assert vocabulary.encode("aé") == [100, 198, 172]
+    assert vocabulary.vocab_size <= gin.query_parameter("t5.network.T5Config.vocab_size")

@@ -1,0 +1,139 @@
+"""The `openai:` teacher: settings checked before anything is asked, bodies, waits, and what stays secret."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import pytest
+from mock_llm_server import MockServer, Reply
+
+from stepdistill_jax.teacher import Message, ModelSettings, Request, RequestError, Sampling
+from stepdistill_jax.teacher.asking.answer_store import AnswerStore, Batch
+from stepdistill_jax.teacher.backends.openai_teacher import make, request_body, retry_after_seconds
+from stepdistill_jax.teacher.backends.secrets import Redactor, public_url, secrets_of_url
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("", {}, "names no model"),
+        ("m", {}, r"No key for https://api.openai.com/v1: set \$OPENAI_API_KEY"),
+        ("m", {"base_url": "localhost:8000"}, "not a URL such as"),
+        ("m", {"base_url": "http://x/v1", "api": "edits"}, "use chat or completions"),
+        ("m", {"base_url": "http://x/v1", "options": {"heat": 3}}, "--teacher_option heat"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_first_request(model, settings, words):
+    with pytest.raises(ValueError, match=words):
+        make(model, ModelSettings(**settings))
+
+
+def test_the_folder_is_named_after_the_model():
+    assert make("org/model:7b", ModelSettings(base_url="http://x/v1")).name == "openai-org-model-7b"
+
+
+def test_chats_and_texts_go_where_they_belong():
+    sampling = Sampling(0.5, 9, 0.9, ("Q:",), 3, '{"min_p": 0.1}')
+    path, body = request_body(Request("e", "m", (Message("user", "hi"),), sampling))
+    assert path == "/chat/completions"
+    assert body == {
+        **{"model": "m", "temperature": 0.5, "max_tokens": 9, "top_p": 0.9, "stop": ["Q:"], "seed": 3},
+        **{"min_p": 0.1, "messages": [{"role": "user", "content": "hi"}]},
+    }
+    path, body = request_body(Request("e", "m", "hi"), "max_completion_tokens")
+    assert path == "/completions"
+    assert body == {"model": "m", "temperature": 0.0, "max_completion_tokens": 256, "prompt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "nan"}, 0.0),
+        ({"retry-after": "Tue, 24 Nov 99999999999 12:01:30 GMT"}, None),
+        ({"retry-after": "Tue, 24 Nov 2026 12:01:30 GMT"}, 90.0),
+        ({"retry-after": "Tue, 24 Nov 2026 11:00:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_date(headers, seconds):
+    assert retry_after_seconds(headers, now=datetime(2026, 11, 24, 12, 0, tzinfo=UTC)) == seconds
+
+
+def test_urls_are_shown_without_what_is_secret_in_them():
+    url = "https://user:p%40ss@host:8000/v1?api-key=abc123#x"
+    assert public_url(url) == "https://host:8000/v1"
+    shown = Redactor(secrets_of_url(url))("p@ss p%40ss abc123 dXNlcjpwQHNz fine")
+    assert shown == "[hidden] [hidden] [hidden] [hidden] fine"
+    assert Redactor(['a"b\\c'])(json.dumps({"said": 'a"b\\c'})) == '{"said": "[hidden]"}'
+
+
+REQUEST = Request("e", "m", (Message("user", "hi"),))
+
+
+def _ask(teacher):
+    async def ask():
+        async with teacher:
+            return await teacher.answer(REQUEST if teacher.chat else Request("e", "m", "hi"))
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_an_answer_has_text_reason_tokens_and_model(api):
+    with MockServer(lambda *_: Reply("So it is.", finish_reason="length")) as server:
+        answer = _ask(make("m", ModelSettings(base_url=server.url, api=api)))
+    assert (answer.text, answer.finish_reason, answer.model) == ("So it is.", "length", "m-0001")
+    assert (answer.prompt_tokens, answer.completion_tokens) == (100, 20)
+
+
+CHOICE = '"choices": [{"message": {"content": "yes"}}]'
+
+
+@pytest.mark.parametrize(
+    ("raw", "numbers"),
+    [
+        (f'{{{CHOICE}, "usage": {{"prompt_tokens": 1e999, "completion_tokens": null}}}}', (-1, -1)),
+        (f'{{{CHOICE}, "usage": {{"prompt_tokens": {10**30}, "completion_tokens": 7}}}}', (-1, 7)),
+        (f'{{{CHOICE}, "usage": null, "model": "\\ud800"}}', (-1, -1)),
+        ('{"choices": [{"message": {"content": "yes"}, "finish_reason": "\\udfff sk-mine"}]}', (-1, -1)),
+    ],
+)
+def test_whatever_stands_beside_an_answer_it_can_be_stored_and_holds_no_key(
+    raw, numbers, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine\n")
+    with MockServer(lambda *_: Reply(raw=raw.encode())) as server:
+        answer = _ask(make("m", ModelSettings(base_url=server.url)))
+        assert server.headers["authorization"] == "Bearer sk-mine"
+    assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("yes", *numbers)
+    assert "sk-mine" not in repr(answer)
+    with AnswerStore(tmp_path / "answers.sqlite") as store:
+        store.commit(Batch(answers=[(REQUEST, answer)]))
+        assert store.replies([REQUEST.key]) == {REQUEST.key: answer}
+
+
+@pytest.mark.parametrize("raw", ["[" * 100_000, f'{{"n": {"1" * 10_000}}}', '{"detail": "\\ud800"}', "7"])
+def test_a_body_that_is_no_answer_is_worth_another_try(raw):
+    with MockServer(lambda *_: Reply(raw=raw.encode())) as server, pytest.raises(RequestError) as caught:
+        _ask(make("m", ModelSettings(base_url=server.url)))
+    assert (caught.value.kind, caught.value.mend) == ("malformed answer", "retry")
+    caught.value.detail.encode()
+
+
+def test_a_key_that_is_none_is_refused_without_being_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\u2026mine")
+    with pytest.raises(ValueError, match=r"\$OPENAI_API_KEY holds no key: .* ASCII\.$"):
+        make("m", ModelSettings(base_url="http://x/v1"))
