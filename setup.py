@@ -9,7 +9,9 @@ ROOT = Path(__file__).parent
 # gin/ and its folders, as packages of data: gin/models -> stepdistill_jax.gin.models
 GIN_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "gin").rglob("*.gin")})
 GIN_PACKAGES = {f"stepdistill_jax.{'.'.join(folder.parts)}": folder.as_posix() for folder in GIN_FOLDERS}
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "stepdistill_jax" / "__init__.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "stepdistill_jax" / "base" / "version.py").read_text())[
+    1
+]
 
 setup(
     name="stepdistill-jax",

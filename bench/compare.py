@@ -74,8 +74,9 @@ def write_examples(path: Path, *, num_examples: int) -> str:
     import seqio
 
     from stepdistill_jax import datasets, teacher
+    from stepdistill_jax.launching import task_modules
 
-    datasets.load_tasks()
+    task_modules.load_tasks()
 
     def token_ids(task: str, count: int) -> list:
         rows = seqio.get_mixture_or_task(task).get_dataset(

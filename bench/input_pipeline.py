@@ -15,9 +15,9 @@ from stepdistill_jax.engine.t5x_names import alias
 
 alias.install()
 
-from stepdistill_jax import datasets
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_dataset
 from stepdistill_jax.engine.data.train_stream import padding_fractions
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 NUM_BATCHES = 50
@@ -34,7 +34,7 @@ def main() -> None:
     inputs, targets, batch_size = args.sizes
     if args.data_dir:
         os.environ["STEPDISTILL_DATA_DIR"] = args.data_dir
-    datasets.load_tasks()
+    task_modules.load_tasks()
 
     def open_stream(**settings):
         cfg = DatasetConfig(

@@ -106,8 +106,9 @@ def _add_prepare(commands) -> None:
 
 def _prepare(args: argparse.Namespace) -> None:
     from stepdistill_jax import datasets
+    from stepdistill_jax.launching import task_modules
 
-    datasets.load_tasks()
+    task_modules.load_tasks()
     manifest = datasets.prepare(args.name, from_folder=args.from_folder, data_dir=args.data_dir)
     unchanged = " (nothing changed)" if manifest.get("unchanged") else ""
     if "vocabulary" in manifest:
@@ -161,10 +162,11 @@ def _add_teach(commands) -> None:
 
 
 def _teach(args: argparse.Namespace) -> int | None:
-    from stepdistill_jax import datasets, teacher
+    from stepdistill_jax import teacher
+    from stepdistill_jax.launching import task_modules
     from stepdistill_jax.teacher import flags, prompt_flags
 
-    datasets.load_tasks()
+    task_modules.load_tasks()
     try:
         teacher.teach(
             args.name,

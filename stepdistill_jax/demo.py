@@ -11,7 +11,7 @@ from typing import Any
 from stepdistill_jax import datasets
 from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.launching import launch, runs
+from stepdistill_jax.launching import launch, runs, task_modules
 
 DATASET = "wordproblems"
 # The two students differ in the mixture that they learn from, and in nothing else: both have all gold labels.
@@ -38,7 +38,7 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
 
     started = time.monotonic()
     data_dir = output / "data"
-    datasets.load_tasks()
+    task_modules.load_tasks()
     counts = datasets.prepare(DATASET, data_dir=data_dir)["counts"]
     _say(f"1/4  {sum(counts.values()):,} word problems in {data_dir / DATASET / 'examples'}")
     manifest = _teach(teacher, data_dir)

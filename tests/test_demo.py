@@ -7,13 +7,14 @@ import seqio
 
 from stepdistill_jax import datasets, demo
 from stepdistill_jax.datasets import registry
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher.backends import smollm2
 
 
 @pytest.fixture
 def few_problems(tmp_path, monkeypatch):
     """The embedded problems, eight a split, prepared."""
-    datasets.load_tasks()
+    task_modules.load_tasks()
     whole = datasets.get("wordproblems")
     few = dataclasses.replace(whole, rows=lambda split: whole.rows(split)[:8])
     monkeypatch.setitem(registry._DATASETS, "wordproblems", few)

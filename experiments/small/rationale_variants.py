@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from stepdistill_jax import datasets, teacher
+from stepdistill_jax.launching import task_modules
 
 DATASET = "wordproblems"
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, default=None, metavar="DIR")
     data_dir = datasets.data_dir(parser.parse_args().data_dir)
-    datasets.load_tasks()
+    task_modules.load_tasks()
     datasets.prepare(DATASET, data_dir=data_dir)
     for variant in (
         Variant("worked-last-sentence", last_sentences),

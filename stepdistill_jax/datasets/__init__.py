@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-from stepdistill_jax.datasets.registry import (
+from stepdistill_jax.base.data_dir import data_dir
+from stepdistill_jax.datasets.dataset import (
     LABEL_TASK_ID,
     RATIONALE_TASK_ID,
     SPLITS,
@@ -11,13 +12,9 @@ from stepdistill_jax.datasets.registry import (
     Dataset,
     Example,
     Fields,
-    data_dir,
-    get,
-    labels_match,
-    load_tasks,
-    names,
-    register,
 )
+from stepdistill_jax.datasets.registry import get, names
+from stepdistill_jax.datasets.scoring import labels_match
 
 _LAZY = {
     "embedded_vocabulary": "vocabularies",
@@ -25,6 +22,7 @@ _LAZY = {
     "prepare": "preparation",
     "prepared_manifest": "preparation",
     "read_examples": "preparation",
+    "register": "seqio_tasks",
     "stream_examples": "preparation",
     "svamp_published": "splits",
     "task_choices": "choices",
@@ -43,9 +41,7 @@ __all__ = [
     "data_dir",
     "get",
     "labels_match",
-    "load_tasks",
     "names",
-    "register",
     *_LAZY,
 ]
 

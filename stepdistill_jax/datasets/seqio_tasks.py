@@ -7,8 +7,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.datasets import choices, registry
-from stepdistill_jax.datasets.registry import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
+from stepdistill_jax.datasets import choices, registry, scoring
+from stepdistill_jax.datasets.dataset import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
 from stepdistill_jax.datasets.task_sources import (
     ANSWERS,
     EXAMPLES,
@@ -109,11 +109,11 @@ def _gold_or_prediction(
 
 
 def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], dict[str, float]]:
-    """The dataset's metric as SeqIO calls it: percent of predictions that match (`registry.labels_match`)."""
+    """The dataset's metric as SeqIO calls it: percent of predictions that match (`scoring.labels_match`)."""
 
     def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
         correct = sum(
-            registry.labels_match(dataset, predicted, gold)
+            scoring.labels_match(dataset, predicted, gold)
             for gold, predicted in zip(targets, predictions, strict=True)
         )
         return {
@@ -125,7 +125,20 @@ def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], di
     return accuracy
 
 
-def register_tasks(dataset: Dataset) -> None:
+def register(dataset: Dataset) -> Dataset:
+    """Makes a dataset known to the command line, and registers its SeqIO tasks and mixtures. Returns it.
+
+    Raises:
+      ValueError: if another dataset has the name.
+    """
+    if dataset.name in registry.names():
+        raise ValueError(f"Dataset '{dataset.name}' is registered already; choose another name.")
+    _register_tasks(dataset)
+    registry.add(dataset)
+    return dataset
+
+
+def _register_tasks(dataset: Dataset) -> None:
     """Registers a dataset's tasks, by name behind '<name>_', and its mixtures.
 
     label, teacher_label, rationale: what the mixtures step_by_step and step_by_step_teacher_label are made of.

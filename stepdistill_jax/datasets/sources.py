@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.datasets.registry import Dataset
+from stepdistill_jax.datasets.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import gin
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.datasets import registry
+from stepdistill_jax.base import data_dir
 from stepdistill_jax.datasets.vocabulary_files import T5_EXTRA_IDS, t5_vocabulary_path
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 
@@ -31,7 +31,7 @@ def vocabulary_choice(file: str | None = None, extra_ids: int | None = None) -> 
         itself, as mT5's and umT5's published files do.
     """
     return (
-        file or os.environ.get("STEPDISTILL_VOCABULARY") or str(t5_vocabulary_path(registry.data_dir())),
+        file or os.environ.get("STEPDISTILL_VOCABULARY") or str(t5_vocabulary_path(data_dir.data_dir())),
         extra_ids,
     )
 
@@ -137,7 +137,7 @@ class SentencePieceFile(seqio.SentencePieceVocabulary):
 
 
 def _how_to_get(file: str) -> str:
-    if file == str(t5_vocabulary_path(registry.data_dir())):
+    if file == str(t5_vocabulary_path(data_dir.data_dir())):
         return f"T5's vocabulary is not at {file}; run `stepdistill prepare t5_vocabulary`, or set STEPDISTILL_VOCABULARY."
     return (
         f"The student's vocabulary is not at {file}; set datasets.vocabulary_choice.file (in gin) or "

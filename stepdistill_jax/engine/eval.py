@@ -7,25 +7,25 @@ from typing import Any
 import jax
 import seqio
 
+from stepdistill_jax.base.whole_files import JsonLines
+from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_training_eval_datasets
 from stepdistill_jax.engine.data.train_stream import TrainStream
+from stepdistill_jax.engine.evaluate import inference_files
 from stepdistill_jax.engine.evaluate.evaluation import InferenceEvaluator, teacher_forced_losses
 from stepdistill_jax.engine.evaluate.restored_model import restore_models
-from stepdistill_jax.engine.loop import run_folder
-from stepdistill_jax.engine.loop.run_folder import JsonLines
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
 from stepdistill_jax.engine.step.trainer import Trainer
-from stepdistill_jax.engine.t5x_names.checkpoints import RestoreCheckpointConfig
 
 Row = dict[str, Any]
 
 
 def evaluate(
     *,
-    model: models.BaseTransformerModel,
+    model: base_model.BaseTransformerModel,
     dataset_cfg: DatasetConfig,
     restore_checkpoint_cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
@@ -56,7 +56,7 @@ def evaluate(
     Raises:
       ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
     """
-    folder = run_folder.output_folder(output_dir)
+    folder = inference_files.output_folder(output_dir)
     layout = partitioner.get_data_layout(dataset_cfg.batch_size)
     evaluator = InferenceEvaluator(dataset_cfg, inference_evaluator_cls, model, partitioner, folder)
     if not evaluator.eval_tasks:

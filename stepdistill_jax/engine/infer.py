@@ -12,20 +12,17 @@ import seqio
 import tensorflow as tf
 
 from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.data.dataset_config import (
-    DatasetConfig,
-    get_mixture_or_task,
-    verify_matching_vocabs,
-)
+from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_mixture_or_task
+from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
+from stepdistill_jax.engine.evaluate import inference_files
 from stepdistill_jax.engine.evaluate.inference import get_infer_fn
 from stepdistill_jax.engine.evaluate.inference_files import write_inferences_to_file
 from stepdistill_jax.engine.evaluate.restored_model import restore_model
-from stepdistill_jax.engine.loop import run_folder
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
-from stepdistill_jax.engine.t5x_names.checkpoints import RestoreCheckpointConfig
 
 __all__ = ["create_task_from_tfexample_file", "infer", "write_inferences_to_file"]
 
@@ -41,7 +38,7 @@ class _Shard:
 def infer(
     *,
     mode: str,
-    model: models.BaseTransformerModel,
+    model: base_model.BaseTransformerModel,
     dataset_cfg: DatasetConfig,
     restore_checkpoint_cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
@@ -56,7 +53,7 @@ def infer(
     fallback_init_rng: int | None = None,
     merge_fn: Callable[..., None] | None = None,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
-    verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+    verify_matching_vocabs_fn: Callable[[DatasetConfig, base_model.BaseTransformerModel], None] | None = (
         verify_matching_vocabs
     ),
     output_vocab_feature_name: str = "targets",
@@ -96,7 +93,7 @@ def infer(
         say_once(
             "infer.merge_fn and infer.merge_chunked_results have no effect: a shard is one file from the start."
         )
-    folder = run_folder.output_folder(output_dir)
+    folder = inference_files.output_folder(output_dir)
     partitioner.get_data_layout(dataset_cfg.batch_size)
     provider = get_mixture_or_task(dataset_cfg)
     if verify_matching_vocabs_fn is not None:
@@ -147,7 +144,7 @@ def _dataset(task: seqio.Task, cfg: DatasetConfig, shard: _Shard) -> tf.data.Dat
 
 
 def _converted(
-    model: models.BaseTransformerModel,
+    model: base_model.BaseTransformerModel,
     task: seqio.Task,
     cfg: DatasetConfig,
     shard: _Shard,

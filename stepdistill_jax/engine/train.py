@@ -12,6 +12,9 @@ import seqio
 import tensorflow as tf
 
 from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.checkpoint import finding
+from stepdistill_jax.engine.checkpoint.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
+from stepdistill_jax.engine.checkpoint.state_restoring import restore_checkpoint
 from stepdistill_jax.engine.cluster import preemption
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.data.dataset_config import (
@@ -19,29 +22,28 @@ from stepdistill_jax.engine.data.dataset_config import (
     get_dataset,
     get_training_eval_datasets,
     source_facts,
-    verify_matching_vocabs,
 )
+from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
 from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
 from stepdistill_jax.engine.data.train_stream import TrainStream
 from stepdistill_jax.engine.evaluate.evaluation import RunEvaluation
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
 from stepdistill_jax.engine.loop.run_recorder import RunRecorder
 from stepdistill_jax.engine.loop.training_loop import Training
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
-from stepdistill_jax.engine.t5x_names import checkpoints as checkpoints_lib
 
 
 def train(
     *,
-    model: models.BaseTransformerModel,
+    model: base_model.BaseTransformerModel,
     train_dataset_cfg: DatasetConfig,
     train_eval_dataset_cfg: DatasetConfig | None,
     infer_eval_dataset_cfg: DatasetConfig | None,
-    checkpoint_cfg: checkpoints_lib.CheckpointConfig,
+    checkpoint_cfg: CheckpointConfig,
     partitioner: PjitPartitioner,
     trainer_cls: Callable[..., Trainer],
     model_dir: str,
@@ -61,7 +63,7 @@ def train(
     run_eval_before_training: bool = False,
     train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     use_orbax: bool = True,
-    verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+    verify_matching_vocabs_fn: Callable[[DatasetConfig, base_model.BaseTransformerModel], None] | None = (
         verify_matching_vocabs
     ),
     gc_period: int = 0,
@@ -124,7 +126,7 @@ def train(
             skips_non_finite=bool(getattr(model.optimizer_def.hyper_params, "skip_nan_updates", False)),
         )
         restore = checkpoint_cfg.restore if run.resumes_at is None else None
-        begin_with = checkpoints_lib.find_checkpoint(restore) if restore is not None else None
+        begin_with = finding.find_checkpoint(restore) if restore is not None else None
         seed, position = run.seed_and_position(
             random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
         )
@@ -182,7 +184,7 @@ def train(
 def _first_state(
     run: RunRecorder,
     begin_with: os.PathLike[str] | None,
-    cfg: checkpoints_lib.RestoreCheckpointConfig | None,
+    cfg: RestoreCheckpointConfig | None,
     initializer: TrainStateInitializer,
     partitioner: PjitPartitioner,
     init_rng: jax.Array,
@@ -190,13 +192,11 @@ def _first_state(
     """The run's own newest state; else that of the checkpoint that it begins with; else a random one."""
     abstract_state = initializer.global_train_state_shape
     if run.resumes_at is not None:
-        return checkpoints_lib.restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
+        return restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
     if begin_with is None:
         return initializer.from_scratch(init_rng)
     from_scratch = functools.partial(initializer.first_values, init_rng)
-    return checkpoints_lib.restore_checkpoint(
-        begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch
-    )
+    return restore_checkpoint(begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch)
 
 
 def _check_steps_are_left(
@@ -226,7 +226,7 @@ def _stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
 
 def _open_stream(
     get_dataset_fn: Callable[..., TrainStream],
-    model: models.BaseTransformerModel,
+    model: base_model.BaseTransformerModel,
     cfg: DatasetConfig,
     partitioner: PjitPartitioner,
     seed: int,

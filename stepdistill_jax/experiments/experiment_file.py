@@ -284,8 +284,9 @@ class _Reader:
 
 def _dataset_names() -> list[str]:
     from stepdistill_jax import datasets
+    from stepdistill_jax.launching import task_modules
 
-    datasets.load_tasks()
+    task_modules.load_tasks()
     return datasets.names()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.engine.loop.run_folder import write_atomically
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.experiments.planned_run import PlannedRun
 
 RESULT, PLAN, SECONDS = "result.json", "plan.json", "seconds.json"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax import __version__
+from stepdistill_jax.base.version import __version__
 from stepdistill_jax.experiments import choice, run_files, stopwatch
 from stepdistill_jax.experiments.planned_run import PlannedRun
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stepdistill_jax.engine.loop.run_folder import write_atomically
+from stepdistill_jax.base.whole_files import write_atomically
 
 _PERIOD_SECONDS = 5.0
 

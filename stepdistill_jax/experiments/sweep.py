@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.cluster import preemption
-from stepdistill_jax.engine.loop.run_folder import write_atomically
 from stepdistill_jax.experiments import children, run_files
 from stepdistill_jax.experiments.experiment_file import Experiment
 from stepdistill_jax.experiments.planned_run import PlannedRun, planned_runs

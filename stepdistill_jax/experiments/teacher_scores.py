@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.engine.loop.run_folder import write_atomically
 from stepdistill_jax.teacher.answers import scoring
 
 

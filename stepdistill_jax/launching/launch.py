@@ -124,8 +124,8 @@ def read_config(
     alias.install()
     if data_dir is not None:
         os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
-    from stepdistill_jax import datasets
     from stepdistill_jax.base import quiet
+    from stepdistill_jax.launching import task_modules
 
     quiet.import_tensorflow()
     import gin
@@ -138,7 +138,7 @@ def read_config(
     absl_logging.set_verbosity(absl_logging.ERROR)
     if data_dir is not None:
         seqio.set_tfds_data_dir_override(str(data_dir))
-    datasets.load_tasks()
+    task_modules.load_tasks()
     _register_vocabularies()
     gin.clear_config()
     with _entry_points_in_main():

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
+from stepdistill_jax.launching import task_modules
 
 _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.tfrecord")
 _WIDTH = 110
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the records that the flags choose, and how many there were."""
     if args.number < 0:
         raise ValueError(f"--number={args.number}; use 0 (all) or more.")
-    datasets.load_tasks()  # how labels are compared is the dataset's matter
+    task_modules.load_tasks()  # how labels are compared is the dataset's matter
     records = (record for record in read(args.path, args.split) if _is_wanted(record, args))
     shown = 0
     for record in itertools.islice(records, args.number or None):

@@ -8,6 +8,7 @@ from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import preparation, record_io
+from stepdistill_jax.launching import task_modules
 
 
 def test_rows_become_examples_in_order(register_dataset, data_folder, source_folder):
@@ -148,7 +149,7 @@ def test_an_unknown_split_names_those_there_are(register_dataset, data_folder, s
 
 
 def test_the_embedded_dataset_needs_no_files(data_folder):
-    datasets.load_tasks()
+    task_modules.load_tasks()
     manifest = datasets.prepare("wordproblems")
     assert manifest["counts"] == {"train": 6000, "validation": 300, "test": 500}
     assert not manifest["notes"]

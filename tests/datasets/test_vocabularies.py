@@ -8,7 +8,7 @@ import seqio
 
 from stepdistill_jax import datasets
 from stepdistill_jax.engine.data import content_key
-from stepdistill_jax.launching import launch
+from stepdistill_jax.launching import launch, task_modules
 
 
 def test_the_t5_vocabulary_can_be_named_and_compared_before_it_is_there(data_folder):
@@ -83,7 +83,7 @@ def test_another_model_s_vocabulary_may_stand_in_for_t5_s(tmp_path, monkeypatch)
 
 def test_a_gin_file_chooses_the_vocabulary_of_tasks_that_are_registered_already(monkeypatch):
     monkeypatch.setenv("STEPDISTILL_VOCABULARY", "elsewhere.model")
-    datasets.load_tasks()
+    task_modules.load_tasks()
     task = seqio.get_mixture_or_task("svamp_label")
     launch.read_config(["gin/models/byt5_small.gin"], ["DROPOUT_RATE = 0.0"])
     assert task.output_features["targets"].vocabulary.encode("aé") == [100, 198, 172]

@@ -53,9 +53,10 @@ def data_dir(tmp_path_factory) -> Path:
     """Prepared word problems with their worked solutions as rationales."""
     from stepdistill_jax import datasets, teacher
     from stepdistill_jax.datasets import registry
+    from stepdistill_jax.launching import task_modules
 
     folder = tmp_path_factory.mktemp("word_problems") / "data"
-    datasets.load_tasks()
+    task_modules.load_tasks()
     whole = datasets.get("wordproblems")
     few = dataclasses.replace(whole, rows=lambda split: whole.rows(split)[:NUM_PROBLEMS])
     with pytest.MonkeyPatch.context() as patch:

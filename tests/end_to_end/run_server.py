@@ -11,9 +11,8 @@ import sys
 import seqio  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
-from stepdistill_jax import datasets
 from stepdistill_jax.engine import train  # noqa: F401
-from stepdistill_jax.launching import launch
+from stepdistill_jax.launching import launch, task_modules
 
 
 def start(argv: list[str], log: str) -> int:
@@ -35,7 +34,7 @@ def start(argv: list[str], log: str) -> int:
         os._exit(status)
 
 
-datasets.load_tasks()
+task_modules.load_tasks()
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:

@@ -13,7 +13,7 @@ import pytest
 
 from stepdistill_jax import cli, datasets
 from stepdistill_jax.datasets import record_io
-from stepdistill_jax.launching import launch, runs
+from stepdistill_jax.launching import launch, runs, task_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -281,6 +281,6 @@ def test_an_optimizer_that_leaves_nan_updates_out_goes_on(train, tmp_path):
 
 
 def test_an_unknown_dataset_names_the_nearest():
-    datasets.load_tasks()
+    task_modules.load_tasks()
     with pytest.raises(ValueError, match=r"^No dataset 'svanp'; nearest 'svamp'"):
         datasets.get("svanp")

@@ -11,7 +11,7 @@ import seqio
 from stepdistill_jax import datasets, teacher
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 from stepdistill_jax.interop.conversion import convert
-from stepdistill_jax.launching import launch
+from stepdistill_jax.launching import launch, task_modules
 
 SMALL = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 1, "num_decoder_layers": 1}
 # Rows of the embedding, and what lies beside the weights: as in the public folders, but small where a family allows it.
@@ -62,7 +62,7 @@ def esnli(tmp_path_factory):
     for split in ("train", "valid", "test"):
         lines = [json.dumps(row | {"premise": f"A man sleeps {i} hours."}) for i in range(ROWS)]
         (published / "esnli" / f"esnli_{split}.json").write_text("\n".join(lines))
-    datasets.load_tasks()
+    task_modules.load_tasks()
     datasets.prepare("esnli", from_folder=published, data_dir=data)
     teacher.teach("esnli", teacher="worked", data_dir=data)
     (data / "vocabularies").mkdir()

@@ -78,12 +78,12 @@ def test_a_fine_tuning_run_asks_for_its_checkpoint(name):
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_every_array_of_xxl_divides_over_eight_devices(dims):
-    from stepdistill_jax.engine.partition import partitioning
+    from stepdistill_jax.engine.partition import axis_rules, partitioning
 
     gin = read("dsbs_t5_xxl.gin")
     partitioner = partitioning.PjitPartitioner(
         num_partitions=8,
-        logical_axis_rules=partitioning.standard_logical_axis_rules(parameter_partitioning_dims=dims),
+        logical_axis_rules=axis_rules.standard_logical_axis_rules(parameter_partitioning_dims=dims),
     )
     state = abstract_state(gin)
     axes = partitioner.get_mesh_axes(state)

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 from packed_batches import VOCAB_SIZE, only_task, pack
 
 from stepdistill_jax.engine.model.metrics import metric_values
-from stepdistill_jax.engine.partition import partitioning
+from stepdistill_jax.engine.partition import axis_rules, partitioning
 from stepdistill_jax.engine.step.trainer import Trainer, accumulate_gradients
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -210,7 +210,7 @@ STEP_SPLITS = {
 
 
 def partitioner_of(num_partitions, fsdp):
-    rules = partitioning.standard_logical_axis_rules(1, 2) if fsdp else None
+    rules = axis_rules.standard_logical_axis_rules(1, 2) if fsdp else None
     return partitioning.PjitPartitioner(num_partitions=num_partitions, logical_axis_rules=rules)
 
 

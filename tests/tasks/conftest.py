@@ -5,12 +5,13 @@ import functools
 import pytest
 
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 
 
 @pytest.fixture(scope="session")
 def prepare_once(shared, tmp_path_factory):
     """name -> (manifest, {split: examples}, folder of the TFRecords), each prepared and read once."""
-    datasets.load_tasks()
+    task_modules.load_tasks()
     folder = tmp_path_factory.mktemp("DATA")
 
     @functools.cache

@@ -10,6 +10,7 @@ from pathlib import Path
 TASK_FILE = '''"""Capitals: which city is a country's capital?"""
 
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 
 
 def to_example(row):
@@ -33,8 +34,9 @@ datasets.register(
 SCRIPT = """
 import json, seqio
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 
-datasets.load_tasks()
+task_modules.load_tasks()
 manifest = datasets.prepare("capitals", from_folder="published")
 assert manifest["counts"] == {"train": 9, "validation": 1, "test": 2}, manifest
 task = seqio.get_mixture_or_task("capitals_label")

@@ -16,6 +16,7 @@ import pytest
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import sources
+from stepdistill_jax.launching import task_modules
 
 HEAD = 500  # rows of each split of e-SNLI and ANLI; the other sets are compared whole
 NLI = ("entailment", "neutral", "contradiction")
@@ -150,7 +151,7 @@ def test_the_public_home_gives_the_authors_rows(prepare_once, shared, tmp_path, 
 
 
 def test_every_home_is_an_https_address():
-    datasets.load_tasks()
+    task_modules.load_tasks()
     for name in datasets.names():
         for urls in datasets.get(name).home.values():
             for url in [urls] if isinstance(urls, str) else urls:

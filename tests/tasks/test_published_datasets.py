@@ -7,6 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 
 COUNTS = {
     "svamp": {"train": 720, "validation": 80, "test": 200},
@@ -164,6 +165,6 @@ def test_choices_of_cqa_hold_the_label(prepare_once):
     ],
 )
 def test_a_label_number_outside_the_three_is_refused(name, row):
-    datasets.load_tasks()
+    task_modules.load_tasks()
     with pytest.raises(ValueError, match="is none of 0, 1, 2"):
         datasets.get(name).to_example(row)

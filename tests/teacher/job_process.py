@@ -8,14 +8,15 @@ import json
 import os
 import sys
 
-from stepdistill_jax import cli, datasets
+from stepdistill_jax import cli
 from stepdistill_jax.datasets import preparation  # noqa: F401
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher import job  # noqa: F401
 from stepdistill_jax.teacher.backends import openai_teacher  # noqa: F401
 
 
 def main() -> None:
-    datasets.load_tasks()
+    task_modules.load_tasks()
     import openai  # noqa: F401
     import tensorflow_datasets  # noqa: F401
 

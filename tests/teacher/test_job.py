@@ -5,6 +5,7 @@ import tensorflow_datasets as tfds
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher import Completion, teach
 
 
@@ -126,7 +127,7 @@ def test_unprepared_dataset_is_said_with_the_command(plums, outputs, tmp_path):
 
 
 def test_worked_solutions_of_the_embedded_problems_all_parse(tmp_path):
-    datasets.load_tasks()
+    task_modules.load_tasks()
     datasets.prepare("wordproblems", data_dir=tmp_path)
     manifest = teach("wordproblems", teacher="worked", data_dir=tmp_path)
     assert manifest["parsed"] == {"train": 6000, "validation": 300, "test": 500}

@@ -9,9 +9,9 @@ from typing import Any
 import gin
 
 from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.config import gin_errors
 from stepdistill_jax.engine.config.gin_flags import rewrite_gin_args
-from stepdistill_jax.engine.loop.run_folder import write_atomically
 
 __all__ = [
     "bool_fn",

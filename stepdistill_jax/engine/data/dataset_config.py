@@ -14,7 +14,6 @@ from stepdistill_jax.engine.data import token_cache
 from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
 from stepdistill_jax.engine.data.tokenized_task import TokenizedTask, TooManyExamples
 from stepdistill_jax.engine.data.train_stream import TrainStream
-from stepdistill_jax.engine.model import models
 
 
 @dataclasses.dataclass
@@ -98,35 +97,6 @@ def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
     return {
         name: dict(source.facts(cfg.split)) for name, source in sources.items() if hasattr(source, "facts")
     }
-
-
-def verify_matching_vocabs(cfg: DatasetConfig, model: models.BaseTransformerModel) -> None:
-    """Checks that the model reads and writes the ids that the task makes.
-
-    Raises:
-      ValueError: if a vocabulary differs, or has more ids than the model has embeddings.
-    """
-    provider = get_mixture_or_task(cfg)
-    pairs = {"inputs": model.input_vocabulary, "targets": model.output_vocabulary}
-    for feature, of_model in pairs.items():
-        of_task = provider.output_features[feature].vocabulary
-        if of_task != of_model:
-            raise ValueError(
-                f"{cfg.mixture_or_task_name}: the vocabulary of '{feature}' is {_describe(of_task)}, the model's is "
-                f"{_describe(of_model)}; set the gin macro VOCABULARY to the task's."
-            )
-        rows = getattr(getattr(model.module, "config", None), "vocab_size", None)
-        if rows is not None and of_task.vocab_size > rows:
-            raise ValueError(
-                f"{cfg.mixture_or_task_name}: '{feature}' has {of_task.vocab_size} token ids, the model {rows} "
-                f"embeddings; set T5Config.vocab_size to at least {of_task.vocab_size}."
-            )
-
-
-def _describe(vocabulary: seqio.Vocabulary) -> str:
-    vocabulary = getattr(vocabulary, "stands_for", vocabulary)
-    path = getattr(vocabulary, "sentencepiece_model_file", None)
-    return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__
 
 
 def full_feature_lengths(

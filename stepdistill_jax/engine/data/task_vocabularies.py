@@ -3,6 +3,7 @@
 import seqio
 
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_mixture_or_task
+from stepdistill_jax.engine.model import base_model
 
 
 def get_vocabulary(cfg: DatasetConfig) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
@@ -16,3 +17,32 @@ def get_vocabulary(cfg: DatasetConfig) -> tuple[seqio.Vocabulary, seqio.Vocabula
 def round_vocab_size_to_multiple(vocabulary: seqio.Vocabulary, divisor: int = 128) -> int:
     """The vocabulary's number of ids, rounded up to a multiple: rows that split over devices and fill TPU lanes."""
     return -(-vocabulary.vocab_size // divisor) * divisor
+
+
+def verify_matching_vocabs(cfg: DatasetConfig, model: base_model.BaseTransformerModel) -> None:
+    """Checks that the model reads and writes the ids that the task makes.
+
+    Raises:
+      ValueError: if a vocabulary differs, or has more ids than the model has embeddings.
+    """
+    provider = get_mixture_or_task(cfg)
+    pairs = {"inputs": model.input_vocabulary, "targets": model.output_vocabulary}
+    for feature, of_model in pairs.items():
+        of_task = provider.output_features[feature].vocabulary
+        if of_task != of_model:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: the vocabulary of '{feature}' is {_describe(of_task)}, the model's is "
+                f"{_describe(of_model)}; set the gin macro VOCABULARY to the task's."
+            )
+        rows = getattr(getattr(model.module, "config", None), "vocab_size", None)
+        if rows is not None and of_task.vocab_size > rows:
+            raise ValueError(
+                f"{cfg.mixture_or_task_name}: '{feature}' has {of_task.vocab_size} token ids, the model {rows} "
+                f"embeddings; set T5Config.vocab_size to at least {of_task.vocab_size}."
+            )
+
+
+def _describe(vocabulary: seqio.Vocabulary) -> str:
+    vocabulary = getattr(vocabulary, "stands_for", vocabulary)
+    path = getattr(vocabulary, "sentencepiece_model_file", None)
+    return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__

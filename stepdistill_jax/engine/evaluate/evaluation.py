@@ -8,16 +8,16 @@ from typing import Any
 import jax
 import seqio
 
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.data.dataset_config import (
     DatasetConfig,
     get_mixture_or_task,
     get_training_eval_datasets,
-    verify_matching_vocabs,
 )
+from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
 from stepdistill_jax.engine.data.train_stream import TrainStream
 from stepdistill_jax.engine.evaluate.inference import get_infer_fn
-from stepdistill_jax.engine.loop.run_folder import write_atomically
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.model.metrics import metric_values
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -33,10 +33,10 @@ class InferenceEvaluator:
         self,
         infer_eval_dataset_cfg: DatasetConfig,
         inference_evaluator_cls: Callable[..., seqio.Evaluator],
-        model: models.BaseModel,
+        model: base_model.BaseModel,
         partitioner: PjitPartitioner,
         log_dir: Path,
-        verify_matching_vocabs_fn: Callable[[DatasetConfig, models.BaseTransformerModel], None] | None = (
+        verify_matching_vocabs_fn: Callable[[DatasetConfig, base_model.BaseTransformerModel], None] | None = (
             verify_matching_vocabs
         ),
     ) -> None:
@@ -194,7 +194,7 @@ class RunEvaluation:
 
     def __init__(
         self,
-        model: models.BaseTransformerModel,
+        model: base_model.BaseTransformerModel,
         trainer: Trainer,
         partitioner: PjitPartitioner,
         axes: FlaxOptimTrainState,
@@ -205,7 +205,7 @@ class RunEvaluation:
         eval_steps: int | None,
         log_dir: Path,
         get_streams: Callable[..., Mapping[str, TrainStream]] = get_training_eval_datasets,
-        verify: Callable[[DatasetConfig, models.BaseTransformerModel], None] = verify_matching_vocabs,
+        verify: Callable[[DatasetConfig, base_model.BaseTransformerModel], None] = verify_matching_vocabs,
     ) -> None:
         self._trainer, self._partitioner, self._axes, self._eval_steps = (
             trainer,

@@ -1,6 +1,7 @@
 """Files of predictions and scores: a JSON object a line, in T5X's layout."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine.loop.run_folder import write_atomically
+from stepdistill_jax.base.whole_files import write_atomically
 
 _PRETOKENIZED = "_pretokenized"
 
@@ -81,3 +82,18 @@ def _plain(value: Any) -> Any:
             return [_plain(each) for each in value.tolist()] if value.ndim else _plain(value.item())
         return value.astype(np.float32).tolist() if value.dtype.kind not in "iub" else value.tolist()
     return value
+
+
+def output_folder(output_dir: str | os.PathLike[str]) -> Path:
+    """The folder that an evaluation or inference writes to.
+
+    Raises:
+      ValueError: if it is a training run's own, whose config.gin and metrics.jsonl would be lost.
+    """
+    folder = Path(output_dir)
+    if (folder / "run.json").exists():
+        raise ValueError(
+            f"output_dir={str(folder)!r} is a training run's own folder, whose config.gin and metrics.jsonl would be "
+            f"lost; use a folder below it, e.g. {str(folder / 'test_eval')!r}."
+        )
+    return folder

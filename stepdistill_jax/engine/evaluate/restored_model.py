@@ -8,11 +8,13 @@ import jax
 import numpy as np
 from etils import epath
 
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.checkpoint import finding
+from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
+from stepdistill_jax.engine.checkpoint.state_restoring import restore_checkpoint
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
-from stepdistill_jax.engine.t5x_names import checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +31,8 @@ class RestoredModel:
 
 
 def restore_model(
-    model: models.BaseModel,
-    cfg: checkpoints.RestoreCheckpointConfig,
+    model: base_model.BaseModel,
+    cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
     *,
     init_seed: int | None = None,
@@ -46,15 +48,15 @@ def restore_model(
       FileNotFoundError: if there is no such checkpoint.
       ValueError: if its parameters are not the model's, or `cfg` names several checkpoints.
     """
-    path = checkpoints.find_checkpoint(cfg)
+    path = finding.find_checkpoint(cfg)
     if path is None:
         raise ValueError(f"RestoreCheckpointConfig.path={cfg.path!r}; name a checkpoint.")
     return _restored(model, path, cfg, partitioner, init_seed, initializer_cls)
 
 
 def restore_models(
-    model: models.BaseModel,
-    cfg: checkpoints.RestoreCheckpointConfig,
+    model: base_model.BaseModel,
+    cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
     *,
     init_seed: int | None = None,
@@ -66,14 +68,14 @@ def restore_models(
       FileNotFoundError: if there is no such checkpoint.
       ValueError: if the parameters of one are not the model's.
     """
-    for path in checkpoints.find_checkpoints(cfg):
+    for path in finding.find_checkpoints(cfg):
         yield _restored(model, path, cfg, partitioner, init_seed, initializer_cls)
 
 
 def _restored(
-    model: models.BaseModel,
+    model: base_model.BaseModel,
     path: epath.Path,
-    cfg: checkpoints.RestoreCheckpointConfig,
+    cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
     init_seed: int | None,
     initializer_cls: Callable[..., TrainStateInitializer],
@@ -87,7 +89,7 @@ def _restored(
         input_types={name: np.int32 for name in features},
         partitioner=partitioner,
     )
-    state = checkpoints.restore_checkpoint(
+    state = restore_checkpoint(
         path,
         initializer.global_train_state_shape,
         partitioner,

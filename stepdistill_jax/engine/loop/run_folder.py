@@ -12,15 +12,16 @@ checkpoint_<step>/      Orbax
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from stepdistill_jax.base.whole_files import write_atomically
 
 _PACKAGES = (
     "stepdistill-jax",
@@ -35,66 +36,6 @@ _PACKAGES = (
     "sentencepiece",
     "numpy",
 )
-
-
-class JsonLines:
-    """An append-only file of JSON objects, one a line, each with its step."""
-
-    def __init__(self, path: Path, *, keep_up_to_step: int) -> None:
-        """Opens the file. Lines of later steps, and one that was cut short, are dropped: they will be made again."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _whole_lines(path) if line["step"] <= keep_up_to_step]
-        write_atomically(path, "".join(_line(row) for row in kept))
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one object."""
-        self._file.write(_line(row))
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Returns once everything written is on the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
-    if not path.exists():
-        return
-    # Bytes: a line cut short may end inside a character, and text has more line ends than "\n".
-    yield from map(json.loads, path.read_bytes().split(b"\n")[:-1])
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole file or none: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def output_folder(output_dir: str | os.PathLike[str]) -> Path:
-    """The folder that an evaluation or inference writes to.
-
-    Raises:
-      ValueError: if it is a training run's own, whose config.gin and metrics.jsonl would be lost.
-    """
-    folder = Path(output_dir)
-    if (folder / "run.json").exists():
-        raise ValueError(
-            f"output_dir={str(folder)!r} is a training run's own folder, whose config.gin and metrics.jsonl would be "
-            f"lost; use a folder below it, e.g. {str(folder / 'test_eval')!r}."
-        )
-    return folder
 
 
 def check_unchanged(model_dir: Path, earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -13,14 +13,20 @@ import numpy as np
 from clu import metric_writers
 from jax.experimental import multihost_utils
 
+from stepdistill_jax.base import whole_files
 from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveCheckpointConfig
+from stepdistill_jax.engine.checkpoint.run_checkpoints import (
+    RunCheckpoints,
+    StreamPosition,
+    read_stream_position,
+)
 from stepdistill_jax.engine.cluster import preemption
 from stepdistill_jax.engine.data.train_stream import StreamBatches, TokenCounts, padding_fractions
 from stepdistill_jax.engine.loop import run_folder
 from stepdistill_jax.engine.loop.progress import Progress
 from stepdistill_jax.engine.model.metrics import metric_values
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.t5x_names import checkpoints as checkpoints_lib
 
 
 @dataclasses.dataclass
@@ -39,7 +45,7 @@ class RunRecorder:
     def __init__(
         self,
         model_dir: Path,
-        save_cfg: checkpoints_lib.SaveCheckpointConfig | None,
+        save_cfg: SaveCheckpointConfig | None,
         *,
         eval_period: int,
         stats_period: int | None,
@@ -52,7 +58,7 @@ class RunRecorder:
         self._save_cfg, self._skips_non_finite = save_cfg, skips_non_finite
         self._eval_period = eval_period
         self.stats_period = stats_period or min(100, eval_period or 100)
-        self._checkpoints = checkpoints_lib.RunCheckpoints(model_dir, save_cfg) if save_cfg else None
+        self._checkpoints = RunCheckpoints(model_dir, save_cfg) if save_cfg else None
         self.resumes_at = self._checkpoints.latest_step() if self._checkpoints else None
         self._pending: _PendingStep | None = None
         self._log_examples, self._examples = log_examples, None
@@ -84,7 +90,7 @@ class RunRecorder:
             if random_seed is not None:
                 return random_seed, 0
             return int(multihost_utils.broadcast_one_to_all(np.uint32(time.time()))), 0
-        saved = checkpoints_lib.read_stream_position(source)
+        saved = read_stream_position(source)
         if random_seed is not None and random_seed != saved.seed:
             raise ValueError(
                 f"random_seed={random_seed}, but {source} was trained with {saved.seed}; use that seed, or "
@@ -109,10 +115,10 @@ class RunRecorder:
         )
         # A run that was stopped before its first checkpoint begins again, and so do its logs.
         kept = step if self.resumes_at is not None else -1
-        self._metrics = run_folder.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)
-        self._timing = run_folder.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=kept)
+        self._metrics = whole_files.JsonLines(self.model_dir / "metrics.jsonl", keep_up_to_step=kept)
+        self._timing = whole_files.JsonLines(self.model_dir / "timing.jsonl", keep_up_to_step=kept)
         if self._log_examples:
-            self._examples = run_folder.JsonLines(self.model_dir / "examples.jsonl", keep_up_to_step=kept)
+            self._examples = whole_files.JsonLines(self.model_dir / "examples.jsonl", keep_up_to_step=kept)
         self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
         self._eval_writer = metric_writers.SummaryWriter(str(self.model_dir / "training_eval"))
         summarize_config_fn(str(self.model_dir), self._train_writer, step)
@@ -210,7 +216,7 @@ class RunRecorder:
         save = step == last_step or bool(period and step % period == 0) or step in steps
         return evaluate, save or preempted
 
-    def save(self, step: int, state: FlaxOptimTrainState, position: checkpoints_lib.StreamPosition) -> None:
+    def save(self, step: int, state: FlaxOptimTrainState, position: StreamPosition) -> None:
         """Saves once every metric up to the step is on the disk: a checkpoint vouches for the logs before it."""
         if self._writes:
             for log in (self._metrics, *([self._examples] if self._examples else [])):

@@ -1,6 +1,5 @@
 """Models: a Flax module with its loss, metrics, prediction and scores, under T5X's names (`t5x.models`)."""
 
-import abc
 import dataclasses
 import functools
 import inspect
@@ -14,7 +13,13 @@ from flax import linen as nn
 
 from stepdistill_jax.engine.decode import decoding
 from stepdistill_jax.engine.model import block_losses, initializers, losses
-from stepdistill_jax.engine.model import metrics as metrics_lib
+from stepdistill_jax.engine.model.base_model import (
+    BaseModel,
+    BaseTransformerModel,
+    Batch,
+    DecodeFnCallable,
+    PyTree,
+)
 from stepdistill_jax.engine.model.metrics import (
     compute_base_metrics,
     compute_weighted_accuracy,
@@ -33,197 +38,6 @@ __all__ = [
     "get_input_vocabulary",
     "get_output_vocabulary",
 ]
-
-PyTree = Any
-Batch = Mapping[str, jax.Array]
-MetricsMap = metrics_lib.MetricsMap
-DecodeFnCallable = Callable[..., tuple[jax.Array, jax.Array]]
-
-
-class BaseModel(abc.ABC):
-    """What the trainer, the evaluator and the inferer ask of a model."""
-
-    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
-
-    def __init__(self, optimizer_def: optimizers.OptimizerDef) -> None:
-        self.optimizer_def = optimizer_def
-
-    def with_loss_weights(self, batch: Batch) -> Batch:
-        """The global batch with what its loss needs to know of all rows; here nothing more."""
-        return batch
-
-    @abc.abstractmethod
-    def loss_fn(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, MetricsMap]:
-        """(loss, metrics) of a batch; no dropout without a `dropout_rng`."""
-
-    def eval_fn(self, params: PyTree, batch: Batch) -> tuple[jax.Array, MetricsMap]:
-        """(loss, metrics) without dropout."""
-        return self.loss_fn(params, batch, None)
-
-    def predict_batch(self, params: PyTree, batch: Batch, rng: jax.Array | None = None) -> jax.Array:
-        """The predictions for a batch."""
-        return self.predict_batch_with_aux(params, batch, rng=rng)[0]
-
-    @abc.abstractmethod
-    def predict_batch_with_aux(
-        self, params: PyTree, batch: Batch, rng: jax.Array | None = None
-    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        """(predictions, further arrays such as their scores)."""
-
-    @abc.abstractmethod
-    def score_batch(self, params: PyTree, batch: Batch, return_intermediates: bool = False) -> jax.Array:
-        """The log-likelihood of each row's targets, in nats."""
-
-    @abc.abstractmethod
-    def get_initial_variables(
-        self,
-        rng: jax.Array,
-        input_shapes: Mapping[str, tuple[int, ...]],
-        input_types: Mapping[str, Any] | None = None,
-    ) -> Mapping[str, Any]:
-        """New variables for a batch of these shapes: 'params' and 'params_axes'."""
-
-
-class BaseTransformerModel(BaseModel):
-    """A model trained on the cross-entropy of target tokens."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        input_vocabulary: seqio.Vocabulary,
-        output_vocabulary: seqio.Vocabulary,
-        optimizer_def: optimizers.OptimizerDef,
-        decode_fn: DecodeFnCallable | None = None,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        loss_normalizing_factor: losses.LossNormalizingFactor = None,
-    ) -> None:
-        """Takes T5X's arguments.
-
-        Args:
-          loss_normalizing_factor: what the summed loss is divided by: a number, None for the sum itself, or the name of
-            a `losses.SpecialLossNormalizingFactor`, taken over the global batch.
-        """
-        if isinstance(loss_normalizing_factor, str):
-            losses.convert_special_loss_normalizing_factor_to_enum(loss_normalizing_factor)
-        if isinstance(loss_normalizing_factor, int | float) and loss_normalizing_factor <= 0:
-            raise ValueError(
-                f"loss_normalizing_factor={loss_normalizing_factor}; the loss is divided by it, use a positive number."
-            )
-        self.module = module
-        self._input_vocabulary = input_vocabulary
-        self._output_vocabulary = output_vocabulary
-        self._decode_fn = decode_fn
-        self._label_smoothing = label_smoothing
-        self._z_loss = z_loss
-        self._loss_normalizing_factor = loss_normalizing_factor
-        super().__init__(optimizer_def=optimizer_def)
-
-    @property
-    def input_vocabulary(self) -> seqio.Vocabulary:
-        return self._input_vocabulary
-
-    @property
-    def output_vocabulary(self) -> seqio.Vocabulary:
-        return self._output_vocabulary
-
-    @property
-    def decode_fn(self) -> DecodeFnCallable | None:
-        return self._decode_fn
-
-    @abc.abstractmethod
-    def _compute_logits(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None = None
-    ) -> jax.Array:
-        """Logits of every target token, [batch, length, vocab]."""
-
-    def with_loss_weights(self, batch: Batch) -> Batch:
-        """The batch with `loss_weights`, float32 [batch, length]: weight of each target token's loss / normalising factor.
-
-        To be called on the global batch: the loss is then one weighted sum over tokens, which adds up exactly over
-        microbatches and devices. A batch of padding gets weights of 0, where T5X's division would give NaN.
-        """
-        factor, weights = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
-        if weights is None:
-            weights = jnp.ones_like(batch["decoder_target_tokens"])
-        weights = weights.astype(jnp.float32)
-        if factor is not None:
-            factor = jnp.asarray(factor, jnp.float32)
-            weights = weights / jnp.where(factor == 0.0, 1.0, factor)
-        return {**batch, "loss_weights": weights}
-
-    def loss_fn(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, MetricsMap]:
-        """The weighted sum of the target tokens' losses in nats, and T5X's metrics.
-
-        Weights are the batch's `loss_weights` where the trainer has put them in, else worked out from this batch.
-        """
-        if "loss_weights" not in batch:
-            batch = self.with_loss_weights(batch)
-        targets = batch["decoder_target_tokens"]
-        # The metrics' mask does not depend on other rows: also right when this is a microbatch.
-        _, mask = losses.get_loss_normalizing_factor_and_weights(self._loss_normalizing_factor, batch)
-        if self._makes_logits_in_blocks():
-            loss, tokens = self._loss_in_blocks(params, batch, dropout_rng)
-            return loss, compute_base_metrics(
-                logits=None,
-                targets=targets,
-                mask=mask,
-                loss=loss,
-                z_loss=jnp.sum(tokens.z_losses * batch["loss_weights"]),
-                segment_ids=_segment_ids(batch),
-                correct=tokens.correct,
-            )
-        logits = self._compute_logits(params, batch, dropout_rng)  # [batch, length, vocab]
-        token_losses, token_z_losses = losses.token_losses(
-            logits, targets, self._z_loss, self._label_smoothing
-        )
-        loss = jnp.sum(token_losses * batch["loss_weights"])
-        metrics = self._compute_metrics(
-            logits=logits,
-            targets=targets,
-            mask=mask,
-            loss=loss,
-            z_loss=jnp.sum(token_z_losses * batch["loss_weights"]),
-            segment_ids=_segment_ids(batch),
-        )
-        return loss, metrics
-
-    def _makes_logits_in_blocks(self) -> bool:
-        """Whether the loss is computed without an array of all logits; a subclass says for which models."""
-        return False
-
-    def _loss_in_blocks(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, block_losses.TokenLosses]:
-        """(sum of `loss_weights` times the token losses, the token losses)."""
-        raise TypeError(f"{type(self).__name__} computes all logits at once.")
-
-    def _compute_metrics(
-        self,
-        logits: jax.Array,
-        targets: jax.Array,
-        mask: jax.Array | None,
-        loss: jax.Array,
-        z_loss: jax.Array | None = None,
-        segment_ids: Mapping[str, jax.Array] | None = None,
-    ) -> MetricsMap:
-        return compute_base_metrics(
-            logits=logits, targets=targets, mask=mask, loss=loss, z_loss=z_loss, segment_ids=segment_ids
-        )
-
-
-def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
-    """Segment ids of each packed feature; of an unpacked batch, 1 where a token is not padding."""
-    suffix = "_segment_ids"
-    packed = {name.removesuffix(suffix): ids for name, ids in batch.items() if name.endswith(suffix)}
-    if packed:
-        return packed
-    unpacked = ("encoder_input_tokens", "decoder_target_tokens")
-    return {name: (batch[name] != 0).astype(jnp.int32) for name in unpacked if name in batch}
 
 
 @dataclasses.dataclass(frozen=True)

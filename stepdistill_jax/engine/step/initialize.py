@@ -7,7 +7,7 @@ import jax
 
 from stepdistill_jax.engine.checkpoint.state_restoring import abstract_state_dict
 from stepdistill_jax.engine.checkpoint.state_utils import arrays_by_name
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.optimizers import OptimizerDef
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -73,7 +73,7 @@ class TrainStateInitializer:
 
 
 def abstract_train_state(
-    model: models.BaseModel, input_shapes: dict[str, tuple[int, ...]], input_types: dict[str, Any]
+    model: base_model.BaseModel, input_shapes: dict[str, tuple[int, ...]], input_types: dict[str, Any]
 ) -> FlaxOptimTrainState:
     """The state with a ShapeDtypeStruct in place of every array: nothing is computed or allocated."""
     return jax.eval_shape(
@@ -82,7 +82,7 @@ def abstract_train_state(
 
 
 def initial_train_state(
-    model: models.BaseModel,
+    model: base_model.BaseModel,
     rng: jax.Array,
     input_shapes: dict[str, tuple[int, ...]],
     input_types: dict[str, Any],
@@ -99,7 +99,7 @@ def initial_train_state(
 
 
 def _initial_state(
-    model: models.BaseModel,
+    model: base_model.BaseModel,
     rng: jax.Array,
     input_shapes: dict[str, tuple[int, ...]],
     input_types: dict[str, Any],

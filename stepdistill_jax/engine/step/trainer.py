@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.schedules import LearningRateFn
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -18,7 +18,7 @@ Metrics = Mapping[str, Any]
 
 
 def accumulate_gradients(
-    model: models.BaseModel,
+    model: base_model.BaseModel,
     params: Any,
     batch: Batch,
     dropout_rng: jax.Array | None,
@@ -73,7 +73,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: models.BaseModel,
+        model: base_model.BaseModel,
         train_state_axes: FlaxOptimTrainState,
         partitioner: PjitPartitioner,
         rng: jax.Array,

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-import stepdistill_jax
+from stepdistill_jax.base.version import __version__
 from stepdistill_jax.report.runs.figures import draw_figures
 from stepdistill_jax.report.runs.folder import Prediction, Run, read_runs
 from stepdistill_jax.report.runs.tables import (
@@ -101,7 +101,7 @@ def write_report(
         teachers=[_clipped_teacher(read_teacher(Path(each))) for each in teachers if _is_folder(each)],
         runs=[{"name": run.name, "facts": _facts(run), "config": run.config} for run in found],
         command=_command(runs, output),
-        version=stepdistill_jax.__version__,
+        version=__version__,
     )
     write_whole(folder / "index.html", page)
     return folder / "index.html"

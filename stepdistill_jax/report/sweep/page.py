@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import stepdistill_jax
+from stepdistill_jax.base.version import __version__
 from stepdistill_jax.report.runs.page import clip, load_template, write_whole
 from stepdistill_jax.report.style import table as tables_as_text
 from stepdistill_jax.report.sweep.comparisons import compare_groups, noise_sentences
@@ -56,7 +56,7 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
         address=run_address,
         clip=clip,
         command=shlex.join(["stepdistill", "report", sweep.folder.name]),
-        version=stepdistill_jax.__version__,
+        version=__version__,
         run_versions=_versions(sweep),
     )
     write_whole(folder / "index.html", page)

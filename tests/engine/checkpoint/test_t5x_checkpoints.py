@@ -11,6 +11,7 @@ import seqio
 from flax import traverse_util
 
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint, write_parameters
+from stepdistill_jax.engine.checkpoint.finding import find_checkpoint, find_checkpoints, load_t5x_checkpoint
 from stepdistill_jax.engine.checkpoint.stacked_checkpoints import stack_layers
 from stepdistill_jax.engine.checkpoint.state_utils import (
     apply_assignment_map,
@@ -19,15 +20,10 @@ from stepdistill_jax.engine.checkpoint.state_utils import (
 )
 from stepdistill_jax.engine.model import models, network
 from stepdistill_jax.engine.optim import adafactor, optimizers
-from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, standard_logical_axis_rules
+from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
-from stepdistill_jax.engine.t5x_names.checkpoints import (
-    RestoreCheckpointConfig,
-    find_checkpoint,
-    find_checkpoints,
-    load_t5x_checkpoint,
-    restore_checkpoint,
-)
+from stepdistill_jax.engine.t5x_names.checkpoints import RestoreCheckpointConfig, restore_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from stepdistill_jax.base import whole_files
+from stepdistill_jax.base.whole_files import JsonLines
 from stepdistill_jax.engine.loop import run_folder
-from stepdistill_jax.engine.loop.run_folder import JsonLines
 
 ROWS = [{"step": step, "split": "train", "loss": 1.0 / (step + 3)} for step in range(1, 6)]
 
@@ -61,7 +62,7 @@ def test_text_with_other_line_ends_stays_one_line(tmp_path):
 
 def test_a_file_is_written_whole_or_left_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "run.json"
-    run_folder.write_atomically(path, "first")
+    whole_files.write_atomically(path, "first")
     assert path.read_text() == "first"
 
     def full_disk(*_):
@@ -69,10 +70,10 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_folder.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        run_folder.write_atomically(path, "second")
+        whole_files.write_atomically(path, "second")
     assert path.read_text() == "first"
     monkeypatch.undo()
-    run_folder.write_atomically(path, "third")
+    whole_files.write_atomically(path, "third")
     assert [file.name for file in path.parent.iterdir()] == ["run.json"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from stepdistill_jax.engine.model import block_losses, losses
 from stepdistill_jax.engine.model.metrics import metric_values
-from stepdistill_jax.engine.partition import partitioning
+from stepdistill_jax.engine.partition import axis_rules, partitioning
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,7 +68,7 @@ def test_without_a_gradient_the_loss_is_the_same(arguments):
 def test_rows_and_vocabulary_split_over_a_mesh_give_the_same(arguments, dims):
     partitioner = partitioning.PjitPartitioner(
         num_partitions=2,
-        logical_axis_rules=partitioning.standard_logical_axis_rules(parameter_partitioning_dims=dims),
+        logical_axis_rules=axis_rules.standard_logical_axis_rules(parameter_partitioning_dims=dims),
     )
     spec = jax.sharding.PartitionSpec
     rows = spec("data")

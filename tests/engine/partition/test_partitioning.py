@@ -9,12 +9,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from stepdistill_jax.engine.optim import adafactor, optimizers
+from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
 from stepdistill_jax.engine.partition.meshes import make_mesh
-from stepdistill_jax.engine.partition.partitioning import (
-    LocalChunker,
-    PjitPartitioner,
-    standard_logical_axis_rules,
-)
+from stepdistill_jax.engine.partition.partitioning import LocalChunker, PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state, initial_train_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from flax.linen import partitioning as flax_partitioning
 
-from stepdistill_jax.engine.model import metrics, models
+from stepdistill_jax.engine.model import base_model, metrics
 from stepdistill_jax.engine.model.metrics import metric_values
 from stepdistill_jax.engine.optim import adafactor, optimizers
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, standard_logical_axis_rules
+from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state
 from stepdistill_jax.engine.step.trainer import Trainer, accumulate_gradients, check_microbatches
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 RATE = 0.1
 
 
-class Line(models.BaseModel):
+class Line(base_model.BaseModel):
     """Predicts features · w; the loss is the mean square error over the batch. With a key, noise is added to features."""
 
     def with_loss_weights(self, batch):

@@ -6,15 +6,16 @@ import numpy as np
 import optax
 import pytest
 
+from stepdistill_jax.engine.checkpoint.finding import find_checkpoint
 from stepdistill_jax.engine.optim import adafactor, optimizers
-from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, standard_logical_axis_rules
+from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state
 from stepdistill_jax.engine.t5x_names.checkpoints import (
     RestoreCheckpointConfig,
     RunCheckpoints,
     SaveCheckpointConfig,
     StreamPosition,
-    find_checkpoint,
     restore_checkpoint,
 )
 

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher import RecordedTeacher, Score, parse_completion, score, score_records, teach
 from stepdistill_jax.teacher.answers.scoring import TRAIN_AND_VALIDATION
 
@@ -74,7 +75,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_palm_has_its_published_accuracy(shared, tmp_path, name):
-    datasets.load_tasks()
+    task_modules.load_tasks()
     datasets.prepare(name, from_folder=shared / "data", data_dir=tmp_path)
     manifest = teach(name, teacher="recorded", from_folder=shared / "data", data_dir=tmp_path)
     scores = score(name, data_dir=tmp_path)
@@ -108,7 +109,7 @@ ALL_TRAIN = {
 
 @pytest.mark.parametrize("name", sorted(ALL_TRAIN))
 def test_every_published_training_output_is_parsed_or_counted(shared, name):
-    datasets.load_tasks()
+    task_modules.load_tasks()
     dataset = datasets.get(name)
     total, expected = ALL_TRAIN[name]
     teacher = RecordedTeacher(shared / "data", dataset_name=name, name=dataset.default_teacher)

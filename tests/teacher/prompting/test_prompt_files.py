@@ -7,11 +7,12 @@ import pytest
 
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import equations
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher import parse_completion
 from stepdistill_jax.teacher.prompting import prompt_files
 from stepdistill_jax.teacher.prompting.tolerant_parsing import parse_answer
 
-datasets.load_tasks()
+task_modules.load_tasks()
 NAMES = ("anli", "asdiv", "cqa", "esnli", "svamp", "wordproblems")
 NLI = ("entailment", "neutral", "contradiction")
 

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from stepdistill_jax import datasets
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher.answers.requests import Answer, Failure, Message
 from stepdistill_jax.teacher.prompting.prompting import PromptSettings, make_prompting
 from stepdistill_jax.teacher.prompting.quality import QualityRules
 
-datasets.load_tasks()
+task_modules.load_tasks()
 ROW = datasets.Example(
     "wordproblems/train/0",
     "wordproblems",
