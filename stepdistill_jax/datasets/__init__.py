@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from stepdistill_jax.base.data_dir import data_dir
+from stepdistill_jax.base.locations import data_dir
 from stepdistill_jax.datasets.dataset import (
     LABEL_TASK_ID,
     RATIONALE_TASK_ID,

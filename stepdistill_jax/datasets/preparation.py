@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base import locations
 from stepdistill_jax.datasets import record_io, registry, sources
-from stepdistill_jax.datasets.dataset import Dataset, Example, Fields
+from stepdistill_jax.datasets.dataset import SPLITS, Dataset, Example, Fields
 from stepdistill_jax.datasets.vocabulary_files import (
     T5_VOCABULARY_SHA256,
     T5_VOCABULARY_URL,
@@ -35,7 +36,7 @@ T5_VOCABULARY = "t5_vocabulary"
 
 def examples_folder(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     """DATA/<name>/examples."""
-    return data_dir.data_dir(data_dir) / name / "examples"
+    return locations.data_dir(data_dir) / name / "examples"
 
 
 def prepare(
@@ -49,16 +50,18 @@ def prepare(
     Args:
       name: a registered dataset, or 't5_vocabulary' for T5's SentencePiece model.
       from_folder: where the published files lie; None downloads them.
-      data_dir: DATA (see `data_dir.data_dir`).
+      data_dir: DATA (see `locations.data_dir`).
 
     Raises:
       ValueError: names file and line of a malformed row; nothing is then written.
     """
     folder = None if from_folder is None else Path(from_folder)
     if name == T5_VOCABULARY:
-        return _prepare_vocabulary(folder, data_dir.data_dir(data_dir))
+        return _prepare_vocabulary(folder, locations.data_dir(data_dir))
     dataset = registry.get(name)
-    source = sources.read_source(dataset, from_folder=folder, cache=data_dir.data_dir(data_dir) / "downloads")
+    source = sources.read_source(
+        dataset, from_folder=folder, cache=locations.data_dir(data_dir) / "downloads"
+    )
     splits = _examples(dataset, source)
     target = examples_folder(name, data_dir)
     manifest = {
@@ -100,7 +103,7 @@ def _examples(dataset: Dataset, source: sources.Source) -> dict[str, list[Exampl
         converted[source_split] = [(source_split, row, _fields(dataset, row)) for row in rows]
     splits = dataset.split_rows(converted) if dataset.split_rows is not None else converted
     examples: dict[str, list[Example]] = {}
-    for split in dataset.SPLITS:
+    for split in SPLITS:
         if split not in splits:
             continue
         examples[split] = [

@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from stepdistill_jax.base import data_dir
+from stepdistill_jax.base import locations
 from stepdistill_jax.datasets import choices, record_io, registry, subsets
 from stepdistill_jax.datasets.dataset import Dataset
 from stepdistill_jax.datasets.preparation import examples_folder, prepared_manifest
@@ -28,7 +28,7 @@ def rationales_folder(dataset: Dataset, data_dir: Path | None = None, *, teacher
     Raises:
       FileNotFoundError: if there is none, or several and none is named.
     """
-    root = data_dir.data_dir(data_dir) / dataset.name / "rationales"
+    root = locations.data_dir(data_dir) / dataset.name / "rationales"
     named = teacher or choices.task_choices().teacher
     there = sorted(path.parent.name for path in root.glob(f"[!.]*/{record_io.MANIFEST}"))
     chosen = named or (dataset.default_teacher if dataset.default_teacher in there else None)
@@ -157,7 +157,7 @@ class RecordsSource(seqio.FunctionDataSource):
 
 
 def _below_data(folder: Path) -> str:
-    return folder.relative_to(data_dir.data_dir()).as_posix()
+    return folder.relative_to(locations.data_dir()).as_posix()
 
 
 def _teaches(answer: Row) -> tf.Tensor:

@@ -5,13 +5,21 @@ Tasks are registered before gin is read, and so a student's vocabulary is looked
 
 import functools
 import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import gin
-import seqio
-import tensorflow as tf
+import sentencepiece
+from etils import epath
 
-from stepdistill_jax.base import data_dir
+from stepdistill_jax.base import locations
+from stepdistill_jax.datasets.text_vocabularies import (
+    ByteVocabulary,
+    SentencePieceVocabulary,
+    TextVocabulary,
+    for_seqio,
+)
 from stepdistill_jax.datasets.vocabulary_files import T5_EXTRA_IDS, t5_vocabulary_path
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 
@@ -31,38 +39,36 @@ def vocabulary_choice(file: str | None = None, extra_ids: int | None = None) -> 
         itself, as mT5's and umT5's published files do.
     """
     return (
-        file or os.environ.get("STEPDISTILL_VOCABULARY") or str(t5_vocabulary_path(data_dir.data_dir())),
+        file or os.environ.get("STEPDISTILL_VOCABULARY") or str(t5_vocabulary_path(locations.data_dir())),
         extra_ids,
     )
 
 
-class StudentVocabulary(seqio.SentencePieceVocabulary):
-    """The vocabulary that `vocabulary_choice` names at the time when it is asked for anything: SentencePiece's, or bytes.
-
-    It is of SentencePiece's class, so that Python, when it compares one of those with it, asks it.
-    """
+class StudentVocabulary(SentencePieceVocabulary):
+    """The vocabulary that `vocabulary_choice` names at the time when it is asked for anything: SentencePiece's, or bytes."""
 
     def __init__(self) -> None:
-        super().__init__("")
+        """Names no file of its own."""
 
     @property
-    def stands_for(self) -> seqio.Vocabulary:
-        return _open(*vocabulary_choice())
-
-    def _model_context(self) -> Any:
-        return self.stands_for._model_context()
+    def stands_for(self) -> TextVocabulary:
+        return _open(*vocabulary_choice(), "seqio" in sys.modules)
 
     @property
     def sentencepiece_model_file(self) -> str:
         return self.stands_for.sentencepiece_model_file
 
     @property
-    def _base_vocab_size(self) -> int:
-        return self.stands_for._base_vocab_size
+    def sp_model(self) -> bytes:
+        return self.stands_for.sp_model
 
     @property
-    def vocab_size(self) -> int:
-        return self.stands_for.vocab_size
+    def tokenizer(self) -> sentencepiece.SentencePieceProcessor:
+        return self.stands_for.tokenizer
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self.stands_for._base_vocab_size
 
     @property
     def extra_ids(self) -> int:
@@ -73,11 +79,11 @@ class StudentVocabulary(seqio.SentencePieceVocabulary):
         return self.stands_for.bos_id
 
     @property
-    def eos_id(self) -> int | None:
+    def eos_id(self) -> int:
         return self.stands_for.eos_id
 
     @property
-    def unk_id(self) -> int | None:
+    def unk_id(self) -> int:
         return self.stands_for.unk_id
 
     def _encode(self, s: str) -> list[int]:
@@ -86,11 +92,8 @@ class StudentVocabulary(seqio.SentencePieceVocabulary):
     def _decode(self, ids: list[int]) -> str:
         return self.stands_for._decode(ids)
 
-    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        return self.stands_for._encode_tf(s)
-
-    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        return self.stands_for._decode_tf(ids)
+    def _of_seqio(self) -> Any:
+        return self.stands_for._of_seqio()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StudentVocabulary) or self.stands_for == other
@@ -102,31 +105,58 @@ class StudentVocabulary(seqio.SentencePieceVocabulary):
 
 
 @functools.lru_cache(maxsize=16)
-def _open(file: str, extra_ids: int | None) -> seqio.Vocabulary:
-    return seqio.ByteVocabulary() if file == BYTES else SentencePieceFile(file, extra_ids)
+def _open(file: str, extra_ids: int | None, beside_seqio: bool) -> TextVocabulary:
+    if file == BYTES:
+        return _made(ByteVocabulary, beside_seqio)()
+    return _made(SentencePieceFile, beside_seqio)(file, extra_ids)
 
 
-class SentencePieceFile(seqio.SentencePieceVocabulary):
-    """A SentencePiece model and its sentinels. Its file is looked for when it is first needed, not before."""
+def _made(kind: type[TextVocabulary], beside_seqio: bool) -> Callable[..., Any]:
+    return for_seqio(kind) if beside_seqio else kind
+
+
+class SentencePieceFile(SentencePieceVocabulary):
+    """A SentencePiece model and its sentinels. Where the file is missing, an error says how to get it."""
 
     def __init__(self, file: str, extra_ids: int | None) -> None:
         super().__init__(file, extra_ids=T5_EXTRA_IDS if extra_ids is None else extra_ids)
         self._may_have_own_sentinels = extra_ids is None
+        self._found = False
 
-    def _model_context(self) -> Any:
-        # SeqIO calls this whenever it needs the file, and reads it at the first.
-        if not self._model:
-            if not self._is_there():
-                raise FileNotFoundError(_how_to_get(self.sentencepiece_model_file))
-            if self._may_have_own_sentinels and _has_sentinels(self.sentencepiece_model_file):
-                self._extra_ids = 0
-        return super()._model_context()
+    @property
+    def extra_ids(self) -> int:
+        """Of a file whose own sentinels are not known yet, this reads it."""
+        if self._may_have_own_sentinels:
+            self._check()
+            self._extra_ids = 0 if _has_sentinels(self.sentencepiece_model_file) else self._extra_ids
+            self._may_have_own_sentinels = False
+        return self._extra_ids
+
+    @property
+    def sp_model(self) -> bytes:
+        self._check()
+        return super().sp_model
+
+    @property
+    def tokenizer(self) -> sentencepiece.SentencePieceProcessor:
+        self._check()
+        return super().tokenizer
+
+    def _of_seqio(self) -> Any:
+        self._check()
+        return super()._of_seqio()
+
+    def _check(self) -> None:
+        """Looks for the file until it has been found once."""
+        if not self._found and not self._is_there():
+            raise FileNotFoundError(_how_to_get(self.sentencepiece_model_file))
+        self._found = True
 
     def _is_there(self) -> bool:
-        return tf.io.gfile.exists(self.sentencepiece_model_file)
+        return epath.Path(self.sentencepiece_model_file).exists()
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, seqio.SentencePieceVocabulary):
+        if not hasattr(other, "sentencepiece_model_file"):
             return False
         if not self._is_there():
             return other.sentencepiece_model_file == self.sentencepiece_model_file
@@ -137,7 +167,7 @@ class SentencePieceFile(seqio.SentencePieceVocabulary):
 
 
 def _how_to_get(file: str) -> str:
-    if file == str(t5_vocabulary_path(data_dir.data_dir())):
+    if file == str(t5_vocabulary_path(locations.data_dir())):
         return f"T5's vocabulary is not at {file}; run `stepdistill prepare t5_vocabulary`, or set STEPDISTILL_VOCABULARY."
     return (
         f"The student's vocabulary is not at {file}; set datasets.vocabulary_choice.file (in gin) or "
@@ -146,17 +176,24 @@ def _how_to_get(file: str) -> str:
 
 
 def _has_sentinels(file: str) -> bool:
-    with tf.io.gfile.GFile(file, "rb") as opened:
-        return b"<extra_id_0>" in opened.read()
+    return b"<extra_id_0>" in epath.Path(file).read_bytes()
 
 
-@functools.cache
 def vocabulary() -> StudentVocabulary:
     """The student's vocabulary (see `vocabulary_choice`); T5's has 32,100 ids: pad 0, end of sequence 1, unknown 2, sentinels last."""
-    return StudentVocabulary()
+    return _student_vocabulary("seqio" in sys.modules)
+
+
+def embedded_vocabulary() -> SentencePieceVocabulary:
+    """The vocabulary of the embedded word problems, 1,024 ids: pad 0, end of sequence 1, unknown 2."""
+    return _embedded_vocabulary("seqio" in sys.modules)
 
 
 @functools.cache
-def embedded_vocabulary() -> seqio.SentencePieceVocabulary:
-    """The vocabulary of the embedded word problems, 1,024 ids: pad 0, end of sequence 1, unknown 2."""
-    return seqio.SentencePieceVocabulary(str(VOCABULARY_PATH), extra_ids=0)
+def _student_vocabulary(beside_seqio: bool) -> StudentVocabulary:
+    return _made(StudentVocabulary, beside_seqio)()
+
+
+@functools.cache
+def _embedded_vocabulary(beside_seqio: bool) -> SentencePieceVocabulary:
+    return _made(SentencePieceVocabulary, beside_seqio)(str(VOCABULARY_PATH), extra_ids=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.base.data_dir import data_dir
+from stepdistill_jax.base.locations import data_dir
 from stepdistill_jax.datasets.vocabulary_files import t5_vocabulary_path
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 from stepdistill_jax.interop.model_gin import Reference, read_bindings

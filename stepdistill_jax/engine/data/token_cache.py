@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import seqio
 
-from stepdistill_jax.base import data_dir
+from stepdistill_jax.base import locations
 from stepdistill_jax.engine.data.content_key import content_key
 from stepdistill_jax.engine.data.tokenized_task import (
     Chunk,
@@ -40,7 +40,7 @@ def cache_folder() -> Path | None:
     """Where tokenised splits are kept; None keeps them nowhere."""
     named = os.environ.get("STEPDISTILL_CACHE_DIR")
     if named is None:
-        return data_dir.data_dir() / "token_cache"
+        return locations.data_dir() / "token_cache"
     return None if named.lower() in _NO_CACHE else Path(named)
 
 

@@ -1,0 +1,214 @@
+"""Text to token ids and back, without TensorFlow: SentencePiece's models, and ByT5's bytes.
+
+They have what SeqIO's vocabularies have, and the same ids. SeqIO tasks take them too: `for_seqio` gives them SeqIO's class, and
+what runs inside a TensorFlow graph is asked of SeqIO's own vocabulary.
+"""
+
+import abc
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sentencepiece
+from etils import epath
+from sentencepiece import sentencepiece_model_pb2
+
+PAD_ID = 0
+
+
+class TextVocabulary(abc.ABC):
+    """What a task, a model and a report ask of a vocabulary; the names are those of `seqio.Vocabulary`."""
+
+    pad_id = PAD_ID
+    bos_id: int | None
+    eos_id: int
+    unk_id: int
+    extra_ids: int
+    vocab_size: int
+
+    @property
+    @abc.abstractmethod
+    def _base_vocab_size(self) -> int:
+        """Ids above it are read as unknown."""
+
+    @abc.abstractmethod
+    def _encode(self, s: str) -> list[int]: ...
+
+    @abc.abstractmethod
+    def _decode(self, ids: list[int]) -> str: ...
+
+    @abc.abstractmethod
+    def _of_seqio(self) -> Any:
+        """SeqIO's vocabulary of the same ids."""
+
+    def encode(self, s: str) -> list[int]:
+        """Token ids of a text, without an end of sequence."""
+        return self._encode(s)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids up to the first end of sequence; ids that there are not are read as unknown."""
+        known = [int(i) if i < self._base_vocab_size else self.unk_id for i in ids]
+        if self.eos_id in known:
+            known = known[: known.index(self.eos_id) + 1]
+        return self._decode(known)
+
+    def encode_tf(self, s: Any) -> Any:
+        """As `encode`, of a tf.string."""
+        return self._of_seqio().encode_tf(s)
+
+    def decode_tf(self, ids: Any) -> Any:
+        """As `decode`, of a tf.int32 [..., length]."""
+        return self._of_seqio().decode_tf(ids)
+
+    def _encode_tf(self, s: Any) -> Any:
+        return self._of_seqio()._encode_tf(s)
+
+    def _decode_tf(self, ids: Any) -> Any:
+        return self._of_seqio()._decode_tf(ids)
+
+
+class SentencePieceVocabulary(TextVocabulary):
+    """A SentencePiece model's pieces, and sentinels behind them: '<extra_id_0>' is the last id, as in T5."""
+
+    def __init__(self, sentencepiece_model_file: str, extra_ids: int = 0) -> None:
+        """Opens nothing yet: the file is read when it is first needed.
+
+        Args:
+          sentencepiece_model_file: local, or where `etils.epath` reads.
+          extra_ids: sentinels to add to the model's own pieces.
+        """
+        self._file = sentencepiece_model_file
+        self._extra_ids = extra_ids
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)  # names only: gin copies what it binds
+
+    def load_model(self) -> None:
+        """Reads the file, if that has not been done."""
+        self.tokenizer  # noqa: B018
+
+    @property
+    def sentencepiece_model_file(self) -> str:
+        return self._file
+
+    @property
+    def extra_ids(self) -> int:
+        return self._extra_ids
+
+    @property
+    def sp_model(self) -> bytes:
+        """The serialised model, sentinels included."""
+        return _load(self.sentencepiece_model_file, self.extra_ids)[0]
+
+    @property
+    def tokenizer(self) -> sentencepiece.SentencePieceProcessor:
+        return _load(self.sentencepiece_model_file, self.extra_ids)[1]
+
+    @property
+    def tf_tokenizer(self) -> Any:
+        """TensorFlow Text's tokenizer of the same model."""
+        return self._of_seqio().tf_tokenizer
+
+    @property
+    def bos_id(self) -> int:
+        return self.tokenizer.bos_id()
+
+    @property
+    def eos_id(self) -> int:
+        return self.tokenizer.eos_id()
+
+    @property
+    def unk_id(self) -> int:
+        return self.tokenizer.unk_id()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._base_vocab_size
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self.tokenizer.get_piece_size()
+
+    def _encode(self, s: str) -> list[int]:
+        return self.tokenizer.encode_as_ids(s)
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode_ids([i if i < self._base_vocab_size else self.unk_id for i in ids])
+
+    def _of_seqio(self) -> Any:
+        return _seqio_sentencepiece(self.sentencepiece_model_file, self.extra_ids)
+
+    def __eq__(self, other: object) -> bool:
+        if not hasattr(other, "sentencepiece_model_file"):
+            return False
+        if other.sentencepiece_model_file == self.sentencepiece_model_file:
+            return other.extra_ids == self.extra_ids
+        return other.sp_model == self.sp_model
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        digest = hashlib.md5(self.sp_model).hexdigest()
+        return f"SentencePieceVocabulary(file={self.sentencepiece_model_file}, extra_ids={self.extra_ids}, spm_md5={digest})"
+
+
+@functools.cache
+def _load(file: str, extra_ids: int) -> tuple[bytes, sentencepiece.SentencePieceProcessor]:
+    """(the serialised model, what encodes with it). Sentinels are pieces of their own, the highest number first."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(epath.Path(file).read_bytes())
+    for number in reversed(range(extra_ids)):
+        model.pieces.add(
+            piece=f"▁<extra_id_{number}>",
+            score=0.0,
+            type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+        )
+    serialised = model.SerializeToString()
+    return serialised, sentencepiece.SentencePieceProcessor(model_proto=serialised)
+
+
+@functools.cache
+def _seqio_sentencepiece(file: str, extra_ids: int) -> Any:
+    import seqio
+
+    return seqio.SentencePieceVocabulary(file, extra_ids=extra_ids)
+
+
+class ByteVocabulary(TextVocabulary):
+    """ByT5's: a text's UTF-8 bytes, three further on; 0 pads, 1 ends a sequence, 2 is unknown (arXiv:2105.13626)."""
+
+    bos_id = None
+    eos_id = 1
+    unk_id = 2
+    extra_ids = 0
+    vocab_size = _base_vocab_size = 259
+    _FIRST = 3
+
+    def _encode(self, s: str) -> list[int]:
+        return [byte + self._FIRST for byte in s.encode("utf-8")]
+
+    def _decode(self, ids: list[int]) -> str:
+        named = bytes(i - self._FIRST for i in ids if self._FIRST <= i < self.vocab_size)
+        return named.decode("utf-8", errors="ignore")
+
+    def _of_seqio(self) -> Any:
+        import seqio
+
+        return seqio.ByteVocabulary()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other).__name__.endswith("ByteVocabulary") and other.extra_ids == self.extra_ids
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return "ByteVocabulary()"
+
+
+@functools.cache
+def for_seqio(kind: type[TextVocabulary]) -> Callable[..., Any]:
+    """A class of vocabularies as one of SeqIO's too, so that either side may compare one with the other."""
+    import seqio
+
+    theirs = seqio.ByteVocabulary if issubclass(kind, ByteVocabulary) else seqio.SentencePieceVocabulary
+    return type(kind.__name__, (kind, theirs), {"__module__": kind.__module__, "__hash__": kind.__hash__})
