@@ -1,4 +1,4 @@
-"""The modules that register tasks: ours, and those that the user names."""
+"""The modules that register datasets and tasks: ours, and those that the user names."""
 
 import importlib
 import os
@@ -9,7 +9,22 @@ from stepdistill_jax.base import quiet
 
 def load_tasks() -> None:
     """Imports the package `tasks`, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+    from stepdistill_jax.datasets import registration
+
     quiet.import_tensorflow()
+    _import_modules()
+    registration.register_waiting_tasks()
+
+
+def load_descriptions() -> None:
+    """As `load_tasks`, but of our datasets no SeqIO task is made, so that TensorFlow is not imported."""
+    from stepdistill_jax.datasets import registration
+
+    with registration.descriptions_only():
+        _import_modules()
+
+
+def _import_modules() -> None:
     importlib.import_module("tasks")
     for module in filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(",")):
         if os.getcwd() not in sys.path:
