@@ -1,6 +1,5 @@
 """Gin: reading a run's configuration, and the functions that T5X's gin files call (`t5x.gin_utils`)."""
 
-import functools
 import logging
 import re
 from collections.abc import Sequence
@@ -30,8 +29,6 @@ _MACRO_USE = re.compile(r"%([A-Za-z_]\w*)")
 _PARSE_ERRORS = (ValueError, RuntimeError, SyntaxError, ImportError, AttributeError, NameError)
 
 _search_paths: set[str] = set()
-# Under T5X's name, so that a run's config.gin does not depend on where this module lies.
-_register = functools.partial(gin.register, module="t5x.gin_utils")
 
 
 def default_search_paths() -> list[str]:
@@ -118,7 +115,7 @@ def _check_macros(gin_bindings: Sequence[str], of_files: set[str]) -> None:
             )
 
 
-@_register
+@gin.register
 def summarize_gin_config(model_dir: str, summary_writer: Any, step: int) -> None:
     """Writes the configuration to model_dir/config.gin, and as text into TensorBoard if a writer is given."""
     text = gin.config_str()
@@ -128,25 +125,25 @@ def summarize_gin_config(model_dir: str, summary_writer: Any, step: int) -> None
         summary_writer.flush()
 
 
-@_register
+@gin.register
 def get_gin_config_str(show_provenance: bool = False) -> str:
     """The configuration as text. `show_provenance` is taken for T5X's sake; gin on PyPI does not know it."""
     return gin.config_str()
 
 
-@_register
+@gin.register
 def sum_fn(var1: Any = gin.REQUIRED, var2: Any = gin.REQUIRED) -> Any:
     """var1 + var2, for gin files."""
     return var1 + var2
 
 
-@_register
+@gin.register
 def bool_fn(var1: Any = gin.REQUIRED) -> bool:
     """Whether `var1` is true, for gin files."""
     return bool(var1)
 
 
-@_register
+@gin.register
 def string_split_fn(
     text: str = gin.REQUIRED, separator: str = gin.REQUIRED, maxsplit: int = -1, index: int | None = None
 ) -> list[str] | str:
