@@ -31,6 +31,7 @@ test-slow:
 
 lint: setup
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
+	@$(VENV)/bin/lint-imports --no-logo > $(VENV)/contracts 2>&1 || { cat $(VENV)/contracts; exit 1; }
 
 setup: $(VENV)/installed
 

@@ -71,6 +71,6 @@ setup(
         # Accelerators: JAX's own extras.
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["beartype>=0.18", "pytest>=8.0", "ruff>=0.9"],
+        "dev": ["beartype>=0.18", "hypothesis>=6.100", "import-linter>=2.1", "pytest>=8.0", "ruff>=0.9"],
     },
 )

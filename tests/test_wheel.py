@@ -38,7 +38,7 @@ print(tasks.__file__, *datasets.names())
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Built from a copy of the sources, as building leaves files among them."""
-    for module in ("pip", "setuptools", "wheel"):
+    for module in ("pip", "setuptools"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"no {module} in this environment")
     copy, built = tmp_path_factory.mktemp("sources") / "clone", tmp_path_factory.mktemp("built")
@@ -160,4 +160,4 @@ def test_a_package_tasks_that_registers_ours_again_is_refused_in_one_line(run_in
         status=2,
     )  # fmt: skip
     assert line.startswith("stepdistill: error: ")
-    assert "'svamp' is registered already" in line
+    assert "'svamp' is registered already, by stepdistill_jax.tasks.svamp" in line

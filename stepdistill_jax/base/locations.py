@@ -11,9 +11,7 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
         return Path(explicit)
     if os.environ.get("STEPDISTILL_DATA_DIR"):
         return Path(os.environ["STEPDISTILL_DATA_DIR"])
-    if "seqio" in sys.modules:
-        import seqio
-
+    if (seqio := sys.modules.get("seqio")) is not None:
         # Under T5X's own launcher only SeqIO knows the flag.
         override = seqio.LazyTfdsLoader("none:1.0.0").data_dir
         if override:

@@ -22,7 +22,7 @@ _LAZY = {
     "prepare": "preparation",
     "prepared_manifest": "preparation",
     "read_examples": "preparation",
-    "register": "seqio_tasks",
+    "register": "registration",
     "stream_examples": "preparation",
     "svamp_published": "splits",
     "task_choices": "choices",

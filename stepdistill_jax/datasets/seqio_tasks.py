@@ -7,8 +7,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.datasets import choices, registry, scoring
+from stepdistill_jax.datasets import scoring
 from stepdistill_jax.datasets.dataset import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
+from stepdistill_jax.datasets.prefixes import prefix
 from stepdistill_jax.datasets.task_sources import (
     ANSWERS,
     EXAMPLES,
@@ -18,25 +19,10 @@ from stepdistill_jax.datasets.task_sources import (
 )
 from stepdistill_jax.datasets.vocabularies import embedded_vocabulary, vocabulary
 
-# What is put before the inputs: the paper's text, or its authors' code, which says "predict: " and "explain: ".
-PREFIXES = {
-    "paper": {LABEL_TASK_ID: "[label] ", RATIONALE_TASK_ID: "[rationale] "},
-    "code": {LABEL_TASK_ID: "predict: ", RATIONALE_TASK_ID: "explain: "},
-}
 RATIONALE_FIELD = " rationale: "  # between question and rationale, where both are inputs
 
 # A row's texts to a task's (inputs without prefix, targets).
 Form = Callable[[Row], tuple[tf.Tensor, tf.Tensor]]
-
-
-def prefix(task_id: int) -> str:
-    """The task's prefix, in the style of `datasets.task_choices.prefixes` or $STEPDISTILL_PREFIXES."""
-    style = choices.task_choices().prefixes
-    if style not in PREFIXES:
-        raise ValueError(
-            f"prefixes={style!r} (task_choices.prefixes, or STEPDISTILL_PREFIXES); use {' or '.join(map(repr, PREFIXES))}."
-        )
-    return PREFIXES[style][task_id]
 
 
 def _label(row: Row) -> tuple[tf.Tensor, tf.Tensor]:
@@ -96,16 +82,9 @@ def _task_ids(task_id: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
 def _gold_or_prediction(
     text: str, *, marker: str = "", example: Mapping[str, Any] | None = None, is_target: bool = False
 ) -> str:
-    """The text to score: of a target the gold label even where a teacher's is learnt, of a prediction what it says.
-
-    With a marker, a prediction says what stands behind its last one; without it, nothing, which is wrong.
-    """
+    """The text to score: of a target the gold label even where a teacher's is learnt, of a prediction what it says."""
     gold = example["gold_label"].decode("utf-8") if is_target and example is not None else ""
-    if gold:
-        return gold.strip()
-    if not marker:
-        return text.strip()
-    return text.rpartition(marker)[2].strip() if marker in text else ""
+    return gold.strip() or scoring.label_in(text, marker)
 
 
 def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], dict[str, float]]:
@@ -125,20 +104,7 @@ def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], di
     return accuracy
 
 
-def register(dataset: Dataset) -> Dataset:
-    """Makes a dataset known to the command line, and registers its SeqIO tasks and mixtures. Returns it.
-
-    Raises:
-      ValueError: if another dataset has the name.
-    """
-    if dataset.name in registry.names():
-        raise ValueError(f"Dataset '{dataset.name}' is registered already; choose another name.")
-    _register_tasks(dataset)
-    registry.add(dataset)
-    return dataset
-
-
-def _register_tasks(dataset: Dataset) -> None:
+def register_tasks(dataset: Dataset) -> None:
     """Registers a dataset's tasks, by name behind '<name>_', and its mixtures.
 
     label, teacher_label, rationale: what the mixtures step_by_step and step_by_step_teacher_label are made of.

@@ -30,7 +30,7 @@ def evaluate(
     restore_checkpoint_cfg: RestoreCheckpointConfig,
     partitioner: PjitPartitioner,
     output_dir: str,
-    inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
+    inference_evaluator_cls: Callable[..., seqio.Evaluator] | None = None,
     training_evaluator_cls: Callable[..., Trainer] | None = None,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
     train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
@@ -44,6 +44,7 @@ def evaluate(
 
     Args:
       restore_checkpoint_cfg: one checkpoint, or with mode 'all' or several paths each of them in turn.
+      inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it; None is that without bindings.
       training_evaluator_cls: `trainer.Trainer`, to measure teacher-forced losses as well; None leaves that out.
       train_state_initializer_cls: gives the parameters' names and shapes.
       train_eval_get_dataset_fn: gives the data of teacher-forced losses.

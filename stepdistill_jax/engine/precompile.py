@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import seqio
 
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, full_feature_lengths, get_dataset
@@ -140,8 +139,16 @@ def batch_shapes(
     model: base_model.BaseTransformerModel, cfg: DatasetConfig
 ) -> tuple[dict[str, tuple[int, int]], dict[str, np.dtype]]:
     """Feature -> (rows, tokens) of the global batch, and its dtype, as the training stream will make it."""
-    converter_cls: type[seqio.FeatureConverter] = model.FEATURE_CONVERTER_CLS
-    lengths = full_feature_lengths(cfg.task_feature_lengths, converter_cls, cfg.mixture_or_task_name)
+    if (features := base_model.described_features(model, pack=cfg.pack)) is not None:
+        lengths = full_feature_lengths(
+            cfg.task_feature_lengths, set(features.values()), cfg.mixture_or_task_name
+        )
+        shapes = {name: (cfg.batch_size, lengths[of_task]) for name, of_task in features.items()}
+        return shapes, dict.fromkeys(features, np.dtype(np.int32))
+    converter_cls = model.FEATURE_CONVERTER_CLS
+    lengths = full_feature_lengths(
+        cfg.task_feature_lengths, converter_cls.TASK_FEATURES, cfg.mixture_or_task_name
+    )
     of_model = converter_cls(pack=cfg.pack).get_model_feature_lengths(lengths)
     types = {name: spec.dtype for name, spec in converter_cls.MODEL_FEATURES.items()}
     if cfg.pack:

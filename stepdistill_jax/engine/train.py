@@ -1,15 +1,18 @@
-"""Training: what is set up for it, and what it begins with. The loop itself is `training_loop`."""
+"""Training: what is set up for it, and what it begins with. The loop itself is `training_loop`.
+
+What `train` takes can be read, and bound by gin, without TensorFlow; only a run imports it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import seqio
-import tensorflow as tf
 
 from stepdistill_jax.base.notices import say_once
 from stepdistill_jax.engine.checkpoint import finding
@@ -24,17 +27,19 @@ from stepdistill_jax.engine.data.dataset_config import (
     source_facts,
 )
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
-from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
-from stepdistill_jax.engine.data.train_stream import TrainStream
-from stepdistill_jax.engine.evaluate.evaluation import RunEvaluation
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
-from stepdistill_jax.engine.loop.run_recorder import RunRecorder
-from stepdistill_jax.engine.loop.training_loop import Training
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
+
+if TYPE_CHECKING:
+    import seqio
+
+    from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+    from stepdistill_jax.engine.data.train_stream import TrainStream
+    from stepdistill_jax.engine.loop.run_recorder import RunRecorder
 
 
 def train(
@@ -55,7 +60,7 @@ def train(
     random_seed: int | None = None,
     use_hardware_rng: bool = False,
     summarize_config_fn: Callable[..., None] = summarize_gin_config,
-    inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
+    inference_evaluator_cls: Callable[..., seqio.Evaluator] | None = None,
     get_dataset_fn: Callable[..., TrainStream] = get_dataset,
     concurrent_metrics: bool = True,
     actions: Mapping[str, Sequence[BaseAction]] | None = None,
@@ -88,7 +93,7 @@ def train(
       random_seed: of parameters, dropout and data order; None draws one, which is kept with the run.
       use_hardware_rng: a faster generator whose numbers differ between kinds of devices.
       summarize_config_fn: called as (model_dir, summary_writer, step) before the first step.
-      inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it.
+      inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it; None is that without bindings.
       get_dataset_fn: gives the training stream of a `DatasetConfig`, this process's part.
       concurrent_metrics: taken for T5X's sake; metrics are fetched one step late, and actions see them all the same.
       actions: the name of an `ActionMode` ('TRAIN', 'TRAIN_EVAL', 'INFER_EVAL') -> actions that may stop the run; the
@@ -110,6 +115,10 @@ def train(
       OSError: if a checkpoint cannot be written, at the next step after it went wrong.
       Preempted: after SIGTERM or SIGUSR1, once the step in hand is saved (`preemption`).
     """
+    from stepdistill_jax.engine.evaluate.evaluation import RunEvaluation
+    from stepdistill_jax.engine.loop.run_recorder import RunRecorder
+    from stepdistill_jax.engine.loop.training_loop import Training
+
     if not use_orbax:
         say_once(
             "train.use_orbax=False has no effect: checkpoints are written in Orbax's layout, and read in both."
@@ -231,6 +240,11 @@ def _open_stream(
     partitioner: PjitPartitioner,
     seed: int,
 ) -> TrainStream | TfDataStream:
+    import tensorflow as tf
+
+    from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+    from stepdistill_jax.engine.data.train_stream import TrainStream
+
     layout = partitioner.get_data_layout(cfg.batch_size)
     cfg = cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
     stream = get_dataset_fn(cfg, layout.shard_id, layout.num_shards, model.FEATURE_CONVERTER_CLS)

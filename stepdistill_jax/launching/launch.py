@@ -6,13 +6,15 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.engine.cluster import distributed
 from stepdistill_jax.engine.config.gin_flags import OneLineParser, rewrite_gin_args
 from stepdistill_jax.engine.t5x_names import alias
+from stepdistill_jax.launching import task_modules
 from stepdistill_jax.launching.flags import add_script_flags
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
@@ -34,6 +36,7 @@ def run_script(script: str, args: argparse.Namespace) -> object:
         gin_search_paths=args.gin_search_paths.split(","),
         data_dir=args.tfds_data_dir,
         may_be_none=NOT_FOR_PRECOMPILE if script == "precompile" else (),
+        needs_seqio=script != "precompile",
     )
     import gin
 
@@ -113,11 +116,16 @@ def read_config(
     gin_search_paths: Sequence[str] = (".",),
     data_dir: str | os.PathLike[str] | None = None,
     may_be_none: Sequence[str] = (),
+    needs_seqio: bool = True,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Makes `t5x` mean the engine, and reads a configuration in place of any that was read before.
 
     Args:
       may_be_none: macros that may stay without a value though a file says that they are required.
+      needs_seqio: False for what opens no data: SeqIO, and TensorFlow with it, are then imported only where the files
+        ask more of SeqIO than its evaluator.
+      left_out: without SeqIO, further modules whose bindings are not read, such as '__main__'.
 
     Raises:
       ValueError: one line that says what is wrong, and where.
@@ -125,30 +133,58 @@ def read_config(
     alias.install()
     if data_dir is not None:
         os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
-    from stepdistill_jax.base import quiet
-    from stepdistill_jax.launching import task_modules
-
-    quiet.import_tensorflow()
-    import gin
-    import seqio
     from absl import logging as absl_logging
 
     from stepdistill_jax.engine.config import gin_utils
+    from stepdistill_jax.engine.config.without_seqio import NeedsSeqIO, write_without_seqio
 
     # SeqIO and Orbax warn of things that are as they should be.
     absl_logging.set_verbosity(absl_logging.ERROR)
+    folders = [*gin_search_paths, *gin_utils.default_search_paths(), *_clones_of(gin_files)]
+    read = functools.partial(_parse, folders=folders, bindings=gin_bindings, may_be_none=may_be_none)
+    if needs_seqio or "seqio" in sys.modules:
+        _import_seqio(data_dir)
+        read(gin_files, scripts=ENTRY_POINTS)
+        return
+    with tempfile.TemporaryDirectory() as copies:
+        try:
+            files = write_without_seqio(gin_files, folders, Path(copies), left_out=left_out)
+            task_modules.load_descriptions()
+            read(files, scripts=() if "__main__" in left_out else ("train", "precompile"))
+        except (NeedsSeqIO, OSError, ValueError, SyntaxError, ImportError):
+            # Whatever is wrong is said of the files themselves.
+            _import_seqio(data_dir)
+            read(gin_files, scripts=ENTRY_POINTS)
+
+
+def _import_seqio(data_dir: str | os.PathLike[str] | None) -> None:
+    """SeqIO with all tasks that there are."""
+    from stepdistill_jax.base import quiet
+
+    quiet.import_tensorflow()
+    import seqio
+
     if data_dir is not None:
         seqio.set_tfds_data_dir_override(str(data_dir))
     task_modules.load_tasks()
+
+
+def _parse(
+    gin_files: Sequence[str],
+    *,
+    folders: Sequence[str],
+    bindings: Sequence[str],
+    may_be_none: Sequence[str],
+    scripts: Iterable[str],
+) -> None:
+    import gin
+
+    from stepdistill_jax.engine.config import gin_utils
+
     _register_vocabularies()
     gin.clear_config()
-    with _entry_points_in_main():
-        gin_utils.parse_gin_flags(
-            [*gin_search_paths, *gin_utils.default_search_paths(), *_clones_of(gin_files)],
-            gin_files,
-            gin_bindings,
-            may_be_none=may_be_none,
-        )
+    with _entry_points_in_main(scripts):
+        gin_utils.parse_gin_flags(folders, gin_files, bindings, may_be_none=may_be_none)
 
 
 @functools.cache
@@ -174,6 +210,7 @@ def _entry_point(script: str) -> Callable[[], Any]:
     return _configurable_of_main(script, ENTRY_POINTS[script])
 
 
+@functools.cache
 def _configurable_of_main(script: str, name: str) -> Callable[..., Any]:
     import gin
 
@@ -181,26 +218,26 @@ def _configurable_of_main(script: str, name: str) -> Callable[..., Any]:
     return gin.external_configurable(function, name=name, module="__main__")
 
 
-@functools.cache
-def _names_in_main() -> dict[str, Callable[..., Any]]:
+def _names_in_main(scripts: Iterable[str]) -> dict[str, Callable[..., Any]]:
     """What T5X's scripts define in `__main__`, and gin files name."""
-    others = {"create_task_from_tfexample_file": "infer"}
-    return {
-        **{name: _entry_point(script) for script, name in ENTRY_POINTS.items()},
-        **{name: _configurable_of_main(script, name) for name, script in others.items()},
-    }
+    names = {ENTRY_POINTS[script]: _entry_point(script) for script in scripts}
+    if "infer" in scripts:
+        name = "create_task_from_tfexample_file"
+        names[name] = _configurable_of_main("infer", name)
+    return names
 
 
 @contextlib.contextmanager
-def _entry_points_in_main() -> Iterator[None]:
+def _entry_points_in_main(scripts: Iterable[str]) -> Iterator[None]:
     """Puts the entry functions where gin files look for them: into `__main__`, whatever it has of these names itself."""
     names = vars(sys.modules["__main__"])
-    own = {name: names[name] for name in _names_in_main() if name in names}
-    names.update(_names_in_main())
+    ours = _names_in_main(scripts)
+    own = {name: names[name] for name in ours if name in names}
+    names.update(ours)
     try:
         yield
     finally:
-        for name in _names_in_main():
+        for name in ours:
             del names[name]
         names.update(own)
 

@@ -1,16 +1,16 @@
 """Answers of a trained student to questions given as text."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import seqio
-import tensorflow as tf
 from t5x import models, partitioning, utils
 
-from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID
-from stepdistill_jax.datasets.seqio_tasks import prefix
+from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID, scoring
+from stepdistill_jax.datasets.prefixes import prefix
 from stepdistill_jax.engine.evaluate.inference import get_infer_fn
 from stepdistill_jax.engine.evaluate.restored_model import restore_model
+from stepdistill_jax.launching import task_modules
 
 BATCH_SIZE = 64
 MAX_TOKENS = 256
@@ -47,14 +47,6 @@ def answer(
             inputs = np.pad(row, (0, longest - len(row)))
             yield index, {"encoder_input_tokens": inputs, "decoder_input_tokens": targets}
 
-    lengths = {"encoder_input_tokens": longest, "decoder_input_tokens": len(targets)}
-    dataset = tf.data.Dataset.from_generator(
-        examples,
-        output_signature=(
-            tf.TensorSpec([], tf.int64),
-            {name: tf.TensorSpec([length], tf.int32) for name, length in lengths.items()},
-        ),
-    )
     batch_size = min(BATCH_SIZE, len(rows))
     batch_size = -(-batch_size // partitioner.data_mesh_size) * partitioner.data_mesh_size
     infer = get_infer_fn(
@@ -63,12 +55,17 @@ def answer(
     read = _label_reader(mixture_or_task_name) if mixture_or_task_name and not rationale else str.strip
     return [
         read(model.output_vocabulary.decode([int(token) for token in tokens]))
-        for _, tokens in infer(dataset, restored.state)
+        for _, tokens in infer(examples(), restored.state)
     ]
 
 
 def _label_reader(mixture_or_task_name: str) -> Callable[[str], str]:
     """How the task that is scored reads an answer: '' where it holds no label."""
+    if (marker := scoring.marker_of(mixture_or_task_name)) is not None:
+        return functools.partial(scoring.label_in, marker=marker)
+    task_modules.load_tasks()  # a user's own SeqIO task says so itself
+    import seqio
+
     tasks = seqio.get_subtasks(seqio.get_mixture_or_task(mixture_or_task_name))
     scored = [task for task in tasks if task.predict_metric_fns]
     return lambda text: scored[0].postprocess_fn(text, is_target=False) if scored else text.strip()

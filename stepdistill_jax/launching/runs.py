@@ -67,7 +67,11 @@ def predict(
     config = _config(run)
     checkpoint = _checkpoint(run, step)
     launch.read_config(
-        ["gin/predict.gin", config], [f"CHECKPOINT_PATH = {str(checkpoint)!r}"], data_dir=data_dir
+        ["gin/predict.gin", config],
+        [f"CHECKPOINT_PATH = {str(checkpoint)!r}"],
+        data_dir=data_dir,
+        needs_seqio=False,
+        left_out=["__main__"],
     )
     import gin
 

@@ -1,4 +1,4 @@
-"""The modules that register tasks: ours, and those that the user names."""
+"""The modules that register datasets and tasks: ours, and those that the user names."""
 
 import importlib
 import os
@@ -10,7 +10,22 @@ from stepdistill_jax.launching import own_tasks
 
 def load_tasks() -> None:
     """Imports our dataset files, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+    from stepdistill_jax.datasets import registration
+
     quiet.import_tensorflow()
+    _import_modules()
+    registration.register_waiting_tasks()
+
+
+def load_descriptions() -> None:
+    """As `load_tasks`, but of our datasets no SeqIO task is made, so that TensorFlow is not imported."""
+    from stepdistill_jax.datasets import registration
+
+    with registration.descriptions_only():
+        _import_modules()
+
+
+def _import_modules() -> None:
     named = [module for module in os.environ.get("STEPDISTILL_TASKS", "").split(",") if module]
     if named and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a console script's path lacks it

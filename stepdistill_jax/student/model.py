@@ -9,8 +9,8 @@ from clu import metrics as clu_metrics
 from t5x import metrics as metrics_lib
 from t5x import models
 
+from stepdistill_jax.base.looked_up import LookedUp
 from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID
-from stepdistill_jax.student.features import StepByStepFeatureConverter
 from stepdistill_jax.student.loss import StepByStepLoss, task_mask, token_cross_entropy, token_loss_weights
 
 Batch = Mapping[str, jax.Array]
@@ -23,7 +23,7 @@ class StepByStepModel(models.EncoderDecoderModel):
     token, exactly.
     """
 
-    FEATURE_CONVERTER_CLS = StepByStepFeatureConverter
+    FEATURE_CONVERTER_CLS = LookedUp("stepdistill_jax.student.features", "StepByStepFeatureConverter")
 
     def __init__(self, *args: Any, rationale_weight: float = 1.0, **kwargs: Any) -> None:
         """Takes the arguments of `EncoderDecoderModel`, and λ.
@@ -48,6 +48,10 @@ class StepByStepModel(models.EncoderDecoderModel):
     def predict_batch_with_aux(self, *args: Any, **kwargs: Any) -> Any:
         """Decodes as T5X's model does. A method of its own, as gin refuses to register a class after its parent's method."""
         return super().predict_batch_with_aux(*args, **kwargs)
+
+    def batch_features(self, *, pack: bool) -> Mapping[str, str]:
+        """Those of our engine's `EncoderDecoderModel`, and the task of every target token."""
+        return {**super().batch_features(pack=pack), "decoder_task_ids": "task_ids"}
 
     def with_loss_weights(self, batch: Batch) -> Batch:
         """Returns the batch with `loss_weights`, float32 [batch, length], taken over all of its rows.

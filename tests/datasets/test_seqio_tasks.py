@@ -6,7 +6,7 @@ import seqio
 from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import record_io, seqio_tasks, task_sources
+from stepdistill_jax.datasets import prefixes, record_io, seqio_tasks, task_sources
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, source_facts
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
@@ -267,7 +267,7 @@ def test_the_teacher_is_the_named_one_else_the_default_else_the_only_one(
 def test_prefixes_and_teacher_may_be_chosen_in_gin(monkeypatch, tmp_path):
     import gin
 
-    from stepdistill_jax.datasets import choices, seqio_tasks
+    from stepdistill_jax.datasets import choices
     from stepdistill_jax.launching import launch
 
     monkeypatch.setenv("STEPDISTILL_PREFIXES", "paper")
@@ -278,10 +278,10 @@ def test_prefixes_and_teacher_may_be_chosen_in_gin(monkeypatch, tmp_path):
     )
     try:
         launch.read_config([str(file)], [])
-        assert seqio_tasks.prefix(datasets.LABEL_TASK_ID) == "predict: "
+        assert prefixes.prefix(datasets.LABEL_TASK_ID) == "predict: "
         chosen = choices.task_choices()
         assert (chosen.prefixes, chosen.teacher) == ("code", "pythia")
         assert "teacher = 'pythia'" in gin.config_str()  # kept with the run
     finally:
         gin.clear_config()
-    assert seqio_tasks.prefix(datasets.LABEL_TASK_ID) == "[label] "
+    assert prefixes.prefix(datasets.LABEL_TASK_ID) == "[label] "

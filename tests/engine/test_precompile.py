@@ -46,7 +46,7 @@ def test_the_shapes_are_those_of_the_training_stream(pack):
 
     bound = read_tiny(f"PACK = {pack}")
     converter_cls, cfg = bound["model"].FEATURE_CONVERTER_CLS, bound["train_dataset_cfg"]
-    lengths = full_feature_lengths(cfg.task_feature_lengths, converter_cls, "some task")
+    lengths = full_feature_lengths(cfg.task_feature_lengths, converter_cls.TASK_FEATURES, "some task")
     offsets = np.arange(0, 100, 5)  # examples of five tokens
     task = TokenizedTask(
         name="some task",

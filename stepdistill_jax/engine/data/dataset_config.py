@@ -1,19 +1,26 @@
-"""Which data a run reads: T5X's `DatasetConfig`, and what is checked about it before anything is compiled."""
+"""Which data a run reads: T5X's `DatasetConfig`, and what is checked about it before anything is compiled.
+
+To name data needs no SeqIO; to open it does, and imports it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-import seqio
-import tensorflow as tf
-
+from stepdistill_jax.base.nearest import nearest
 from stepdistill_jax.base.notices import say_once
-from stepdistill_jax.engine.data import token_cache
-from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
-from stepdistill_jax.engine.data.tokenized_task import TokenizedTask, TooManyExamples
-from stepdistill_jax.engine.data.train_stream import TrainStream
+
+if TYPE_CHECKING:
+    import seqio
+    import tensorflow as tf
+
+    from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+    from stepdistill_jax.engine.data.tokenized_task import TokenizedTask
+    from stepdistill_jax.engine.data.train_stream import TrainStream
 
 
 @dataclasses.dataclass
@@ -77,14 +84,15 @@ def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     Raises:
       ValueError: names the nearest registered name, or the splits that there are.
     """
+    import seqio
+
     if cfg.module:
         importlib.import_module(cfg.module)
     name = cfg.mixture_or_task_name
     known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        hint = f"nearest '{near[0]}'" if near else "none is registered: import the module that registers it"
-        raise ValueError(f"No task or mixture '{name}'; {hint}.")
+        hint = nearest(name, known) or "; none is registered: import the module that registers it"
+        raise ValueError(f"No task or mixture '{name}'{hint}.")
     provider = seqio.get_mixture_or_task(name)
     if cfg.split not in provider.splits:
         raise ValueError(f"{name} has no split '{cfg.split}'; it has {sorted(provider.splits)}.")
@@ -93,6 +101,8 @@ def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
 
 def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
     """Task -> what its source says of the records it reads, by a method `facts(split) -> dict`, if it has one."""
+    import seqio
+
     sources = {task.name: task.source for task in seqio.get_subtasks(get_mixture_or_task(cfg))}
     return {
         name: dict(source.facts(cfg.split)) for name, source in sources.items() if hasattr(source, "facts")
@@ -100,25 +110,27 @@ def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
 
 
 def full_feature_lengths(
-    lengths: Mapping[str, int] | None, converter_cls: type[seqio.FeatureConverter], name: str
+    lengths: Mapping[str, int] | None, task_features: Collection[str], name: str
 ) -> dict[str, int]:
-    """Lengths of all of the converter's task features; those left out are as long as the targets."""
+    """Lengths of all the task features that a model reads; those left out are as long as the targets."""
     if not lengths or not {"inputs", "targets"} <= set(lengths):
         raise ValueError(
             f"{name}: task_feature_lengths={lengths} must give 'inputs' and 'targets' in tokens, "
             "e.g. {'inputs': 512, 'targets': 128}."
         )
-    unknown = set(lengths) - set(converter_cls.TASK_FEATURES)
+    unknown = set(lengths) - set(task_features)
     if unknown:
         raise ValueError(
-            f"{name}: task_feature_lengths has {sorted(unknown)}; the model reads {sorted(converter_cls.TASK_FEATURES)}."
+            f"{name}: task_feature_lengths has {sorted(unknown)}; the model reads {sorted(task_features)}."
         )
-    return {feature: lengths.get(feature, lengths["targets"]) for feature in converter_cls.TASK_FEATURES}
+    return {feature: lengths.get(feature, lengths["targets"]) for feature in task_features}
 
 
 def _tokenize(
     cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int], max_examples: int | None = None
 ) -> TokenizedTask:
+    from stepdistill_jax.engine.data import token_cache
+
     missing = set(lengths) - set(task.output_features)
     if missing:
         raise ValueError(
@@ -151,8 +163,16 @@ def get_dataset(
       continue_from_last_checkpoint: taken for T5X's sake; a run always goes on where it was.
       seed: of the order where `cfg.seed` is None.
     """
+    import seqio
+
+    from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
+    from stepdistill_jax.engine.data.tokenized_task import TooManyExamples
+    from stepdistill_jax.engine.data.train_stream import TrainStream
+
     provider = get_mixture_or_task(cfg)
-    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    lengths = full_feature_lengths(
+        cfg.task_feature_lengths, feature_converter_cls.TASK_FEATURES, provider.name
+    )
     seed = seed if cfg.seed is None else cfg.seed
     tasks = seqio.get_subtasks(provider)
     rates = [provider.get_rate(task) for task in tasks] if isinstance(provider, seqio.Mixture) else [1.0]
@@ -197,6 +217,8 @@ def _pipeline(
     seed: int,
 ) -> tf.data.Dataset:
     """This process's rows by SeqIO's own mixing, shuffling and packing."""
+    import seqio
+
     examples = provider.get_dataset(
         sequence_length=dict(lengths),
         split=cfg.split,
@@ -226,8 +248,14 @@ def get_training_eval_datasets(
     The evaluation takes `eval_steps` batches of a stream. What follows `feature_converter_cls` is taken for T5X's sake: every
     stream is deterministic, and begins at its start.
     """
+    import seqio
+
+    from stepdistill_jax.engine.data.train_stream import TrainStream
+
     provider = get_mixture_or_task(cfg)
-    lengths = full_feature_lengths(cfg.task_feature_lengths, feature_converter_cls, provider.name)
+    lengths = full_feature_lengths(
+        cfg.task_feature_lengths, feature_converter_cls.TASK_FEATURES, provider.name
+    )
     streams = {}
     for task in seqio.get_subtasks(provider):
         if cfg.split not in task.splits:

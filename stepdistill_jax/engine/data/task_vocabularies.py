@@ -1,12 +1,19 @@
 """The vocabularies of a task, and the rows that an embedding of one has; for gin files."""
 
-import seqio
+from typing import Any, Protocol
 
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_mixture_or_task
-from stepdistill_jax.engine.model import base_model
 
 
-def get_vocabulary(cfg: DatasetConfig) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
+class HasVocabularies(Protocol):
+    """What is compared with a task: a model's vocabularies, and its network, which has the embeddings."""
+
+    input_vocabulary: Any
+    output_vocabulary: Any
+    module: Any
+
+
+def get_vocabulary(cfg: DatasetConfig) -> tuple[Any, Any]:
     """(of the inputs, of the targets) of a config's task; one that has no inputs gives its targets' twice."""
     features = get_mixture_or_task(cfg).output_features
     return features["inputs" if "inputs" in features else "targets"].vocabulary, features[
@@ -14,12 +21,12 @@ def get_vocabulary(cfg: DatasetConfig) -> tuple[seqio.Vocabulary, seqio.Vocabula
     ].vocabulary
 
 
-def round_vocab_size_to_multiple(vocabulary: seqio.Vocabulary, divisor: int = 128) -> int:
+def round_vocab_size_to_multiple(vocabulary: Any, divisor: int = 128) -> int:
     """The vocabulary's number of ids, rounded up to a multiple: rows that split over devices and fill TPU lanes."""
     return -(-vocabulary.vocab_size // divisor) * divisor
 
 
-def verify_matching_vocabs(cfg: DatasetConfig, model: base_model.BaseTransformerModel) -> None:
+def verify_matching_vocabs(cfg: DatasetConfig, model: HasVocabularies) -> None:
     """Checks that the model reads and writes the ids that the task makes.
 
     Raises:
@@ -42,7 +49,7 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: base_model.BaseTransformer
             )
 
 
-def _describe(vocabulary: seqio.Vocabulary) -> str:
+def _describe(vocabulary: Any) -> str:
     vocabulary = getattr(vocabulary, "stands_for", vocabulary)
     path = getattr(vocabulary, "sentencepiece_model_file", None)
     return f"{type(vocabulary).__name__}({path})" if path else type(vocabulary).__name__

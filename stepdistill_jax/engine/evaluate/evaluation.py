@@ -32,7 +32,7 @@ class InferenceEvaluator:
     def __init__(
         self,
         infer_eval_dataset_cfg: DatasetConfig,
-        inference_evaluator_cls: Callable[..., seqio.Evaluator],
+        inference_evaluator_cls: Callable[..., seqio.Evaluator] | None,
         model: base_model.BaseModel,
         partitioner: PjitPartitioner,
         log_dir: Path,
@@ -44,7 +44,7 @@ class InferenceEvaluator:
 
         Args:
           infer_eval_dataset_cfg: task or mixture, split, batch size.
-          inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it.
+          inference_evaluator_cls: `seqio.Evaluator`, with what gin binds of it; None is that without bindings.
           model: decodes by its `predict_batch`.
           partitioner: of parameters and batch.
           log_dir: SeqIO's loggers write to log_dir/inference_eval, predictions go to log_dir/predictions.
@@ -55,7 +55,7 @@ class InferenceEvaluator:
         if verify_matching_vocabs_fn is not None:
             verify_matching_vocabs_fn(cfg, model)
         self._cfg, self._model, self._partitioner, self._log_dir = cfg, model, partitioner, log_dir
-        self._evaluator = inference_evaluator_cls(
+        self._evaluator = (inference_evaluator_cls or seqio.Evaluator)(
             mixture_or_task_name=cfg.mixture_or_task_name,
             feature_converter=_converter_of_a_task(model.FEATURE_CONVERTER_CLS),
             eval_split=cfg.split,
@@ -200,7 +200,7 @@ class RunEvaluation:
         axes: FlaxOptimTrainState,
         train_eval_cfg: DatasetConfig | None,
         infer_eval_cfg: DatasetConfig | None,
-        inference_evaluator_cls: Callable[..., seqio.Evaluator],
+        inference_evaluator_cls: Callable[..., seqio.Evaluator] | None,
         *,
         eval_steps: int | None,
         log_dir: Path,

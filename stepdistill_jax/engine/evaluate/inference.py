@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tensorflow as tf
 from jax.sharding import PartitionSpec
 
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
@@ -23,7 +22,9 @@ _FEWEST_BATCHES_TO_CUT = 8
 _NUM_LENGTHS = 4
 _ROUNDED_TO = 8  # tokens
 
-InferFn = Callable[[tf.data.Dataset, FlaxOptimTrainState], list[tuple[int, Any]]]
+# A tf.data.Dataset, or plainly (index, example) after (index, example).
+Enumerated = Any
+InferFn = Callable[[Enumerated, FlaxOptimTrainState], list[tuple[int, Any]]]
 
 
 def get_infer_fn(
@@ -33,7 +34,7 @@ def get_infer_fn(
     partitioner: PjitPartitioner,
     keep_aux_as_numpy: bool = False,
 ) -> InferFn:
-    """A function from an enumerated dataset to [(index, output), …], as `seqio.Evaluator` wants it.
+    """A function from an enumerated dataset, a tf.data.Dataset or an iterable of NumPy features, to [(index, output), …], as `seqio.Evaluator` wants it.
 
     Args:
       infer_step: (params, batch) -> outputs with a row per example, e.g. `model.predict_batch`.
@@ -54,9 +55,9 @@ def get_infer_fn(
         out_axis_resources=PartitionSpec(),
     )
 
-    def infer(dataset: tf.data.Dataset, train_state: FlaxOptimTrainState) -> list[tuple[int, Any]]:
+    def infer(dataset: Enumerated, train_state: FlaxOptimTrainState) -> list[tuple[int, Any]]:
         results: list[tuple[int, Any]] = []
-        enumerated = dataset.as_numpy_iterator()
+        enumerated = dataset.as_numpy_iterator() if hasattr(dataset, "as_numpy_iterator") else iter(dataset)
         while window := list(itertools.islice(enumerated, batch_size * _BATCHES_A_WINDOW)):
             outputs: dict[int, Any] = {}
             for places, batch in _batches([example for _, example in window], batch_size):

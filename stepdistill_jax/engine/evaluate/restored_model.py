@@ -81,7 +81,7 @@ def _restored(
     initializer_cls: Callable[..., TrainStateInitializer],
 ) -> RestoredModel:
     # Parameters do not depend on the lengths of a batch: any shape serves to name them.
-    features = model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
+    features = base_model.described_features(model, pack=False) or model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
     initializer = initializer_cls(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,

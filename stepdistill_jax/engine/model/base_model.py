@@ -1,12 +1,11 @@
 """What the trainer, the evaluator and the inferer ask of a model."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import seqio
 from flax import linen as nn
 
 from stepdistill_jax.engine.model import block_losses, losses
@@ -25,13 +24,34 @@ MetricsMap = metrics_lib.MetricsMap
 DecodeFnCallable = Callable[..., tuple[jax.Array, jax.Array]]
 
 
+class Vocabulary(Protocol):
+    """What a model needs of a vocabulary: SeqIO's have it, and those of `datasets.text_vocabularies`."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    def encode(self, s: str, /) -> Sequence[int]: ...
+
+    def decode(self, ids: Iterable[int], /) -> str: ...
+
+
 class BaseModel(abc.ABC):
     """What the trainer, the evaluator and the inferer ask of a model."""
 
-    FEATURE_CONVERTER_CLS: Callable[..., seqio.FeatureConverter]
+    FEATURE_CONVERTER_CLS: Callable[..., Any]  # a seqio.FeatureConverter
 
     def __init__(self, optimizer_def: optimizers.OptimizerDef) -> None:
         self.optimizer_def = optimizer_def
+
+    def batch_features(self, *, pack: bool) -> Mapping[str, str] | None:
+        """Feature of a batch -> feature of a task that it is as long as; int32 [rows, tokens] all.
+
+        It says what `FEATURE_CONVERTER_CLS` makes, without SeqIO. None where a model does not say.
+        """
+        return None
 
     def with_loss_weights(self, batch: Batch) -> Batch:
         """The global batch with what its loss needs to know of all rows; here nothing more."""
@@ -77,8 +97,8 @@ class BaseTransformerModel(BaseModel):
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: seqio.Vocabulary,
-        output_vocabulary: seqio.Vocabulary,
+        input_vocabulary: Vocabulary,
+        output_vocabulary: Vocabulary,
         optimizer_def: optimizers.OptimizerDef,
         decode_fn: DecodeFnCallable | None = None,
         label_smoothing: float = 0.0,
@@ -107,11 +127,11 @@ class BaseTransformerModel(BaseModel):
         super().__init__(optimizer_def=optimizer_def)
 
     @property
-    def input_vocabulary(self) -> seqio.Vocabulary:
+    def input_vocabulary(self) -> Vocabulary:
         return self._input_vocabulary
 
     @property
-    def output_vocabulary(self) -> seqio.Vocabulary:
+    def output_vocabulary(self) -> Vocabulary:
         return self._output_vocabulary
 
     @property
@@ -209,3 +229,16 @@ def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
         return packed
     unpacked = ("encoder_input_tokens", "decoder_target_tokens")
     return {name: (batch[name] != 0).astype(jnp.int32) for name in unpacked if name in batch}
+
+
+def described_features(model: BaseModel, *, pack: bool) -> Mapping[str, str] | None:
+    """What the model says of its features; None where a feature converter was given that it may know nothing of."""
+    owners = {
+        name: next((kind for kind in type(model).__mro__ if name in vars(kind)), object)
+        for name in ("FEATURE_CONVERTER_CLS", "batch_features")
+    }
+    if "FEATURE_CONVERTER_CLS" in vars(model) or not issubclass(
+        owners["batch_features"], owners["FEATURE_CONVERTER_CLS"]
+    ):
+        return None
+    return model.batch_features(pack=pack)

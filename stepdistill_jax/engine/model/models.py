@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import seqio
 from flax import linen as nn
 
+from stepdistill_jax.base.looked_up import LookedUp
 from stepdistill_jax.engine.decode import decoding
 from stepdistill_jax.engine.model import block_losses, initializers, losses
 from stepdistill_jax.engine.model.base_model import (
@@ -19,6 +19,7 @@ from stepdistill_jax.engine.model.base_model import (
     Batch,
     DecodeFnCallable,
     PyTree,
+    Vocabulary,
 )
 from stepdistill_jax.engine.model.metrics import (
     compute_base_metrics,
@@ -51,16 +52,16 @@ class DecoderParams:
 class EncoderDecoderModel(BaseTransformerModel):
     """A T5: an encoder of the inputs and a decoder of the targets."""
 
-    FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
+    FEATURE_CONVERTER_CLS = LookedUp("seqio", "EncDecFeatureConverter")
 
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: seqio.Vocabulary,
-        output_vocabulary: seqio.Vocabulary,
+        input_vocabulary: Vocabulary,
+        output_vocabulary: Vocabulary,
         optimizer_def: optimizers.OptimizerDef,
         decode_fn: DecodeFnCallable = decoding.beam_search,
-        feature_converter_cls: Callable[..., seqio.FeatureConverter] | None = None,
+        feature_converter_cls: Callable[..., Any] | None = None,
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizingFactor = None,
@@ -89,6 +90,17 @@ class EncoderDecoderModel(BaseTransformerModel):
             z_loss=z_loss,
             loss_normalizing_factor=loss_normalizing_factor,
         )
+
+    def batch_features(self, *, pack: bool) -> Mapping[str, str]:
+        """Those of an encoder's inputs and a decoder's targets."""
+        of_targets = ("decoder_target_tokens", "decoder_input_tokens", "decoder_loss_weights")
+        packing = ("segment_ids", "positions") if pack else ()
+        return {
+            "encoder_input_tokens": "inputs",
+            **dict.fromkeys(of_targets, "targets"),
+            **{f"encoder_{name}": "inputs" for name in packing},
+            **{f"decoder_{name}": "targets" for name in packing},
+        }
 
     def get_initial_variables(
         self,
@@ -330,9 +342,9 @@ class EncoderDecoderModel(BaseTransformerModel):
         return scores, intermediates
 
 
-def get_input_vocabulary(model: BaseTransformerModel) -> seqio.Vocabulary:
+def get_input_vocabulary(model: BaseTransformerModel) -> Vocabulary:
     return model.input_vocabulary
 
 
-def get_output_vocabulary(model: BaseTransformerModel) -> seqio.Vocabulary:
+def get_output_vocabulary(model: BaseTransformerModel) -> Vocabulary:
     return model.output_vocabulary

@@ -39,6 +39,8 @@ MODULES = {
     "t5x.examples.t5.layers": f"{_ENGINE}.model.layers",
     "t5x.examples.t5.network": f"{_ENGINE}.model.network",
 }
+# What config.gin of a run of version 0.1 imports by its place of then.
+EARLIER = {"stepdistill_jax.engine.gin_utils": f"{_ENGINE}.config.gin_utils"}
 _ORIGIN = str(Path(__file__).parents[1] / "__init__.py")
 
 
@@ -48,7 +50,7 @@ class _EngineLoader(importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         if spec.name in PACKAGES:
             return types.ModuleType(spec.name)
-        module = importlib.import_module(MODULES[spec.name])
+        module = importlib.import_module({**MODULES, **EARLIER}[spec.name])
         spec.loader_state = module.__spec__
         return module
 
@@ -61,7 +63,7 @@ class _EngineLoader(importlib.abc.Loader):
 
 class _EngineFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
-        if fullname not in PACKAGES and fullname not in MODULES:
+        if fullname not in PACKAGES and fullname not in MODULES and fullname not in EARLIER:
             return None
         # Gin looks for its files in packages, too, and wants to know where they lie.
         return importlib.machinery.ModuleSpec(

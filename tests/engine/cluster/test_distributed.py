@@ -133,7 +133,7 @@ def test_too_little_or_wrong_is_one_line_that_says_the_mend(argv, environ, messa
 JOIN = textwrap.dedent(
     """
     import argparse, sys
-    from stepdistill_jax.engine import distributed
+    from stepdistill_jax.engine.cluster import distributed
 
     parser = argparse.ArgumentParser()
     distributed.add_flags(parser)

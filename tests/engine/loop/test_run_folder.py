@@ -68,7 +68,7 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "fsync", full_disk)
+    monkeypatch.setattr(whole_files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         whole_files.write_atomically(path, "second")
     assert path.read_text() == "first"
