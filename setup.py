@@ -1,4 +1,4 @@
-"""Packaging: the library, the task files and the gin files, and the command `stepdistill`."""
+"""Packaging: the library, the folders gin/, experiments/ and tasks/ within it, and the command `stepdistill`."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,21 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-# gin/ and its folders, as packages of data: gin/models -> stepdistill_jax.gin.models
-GIN_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "gin").rglob("*.gin")})
-GIN_PACKAGES = {f"stepdistill_jax.{'.'.join(folder.parts)}": folder.as_posix() for folder in GIN_FOLDERS}
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "stepdistill_jax" / "base" / "version.py").read_text())[
-    1
-]
+
+
+def packages_of(folder: str, *endings: str) -> dict[str, str]:
+    """The folders below a top folder that hold such files, as packages: gin/models is stepdistill_jax.gin.models."""
+    files = [path for ending in endings for path in (ROOT / folder).rglob(f"*{ending}")]
+    folders = sorted({path.parent.relative_to(ROOT) for path in files})
+    return {f"stepdistill_jax.{'.'.join(found.parts)}": found.as_posix() for found in folders}
+
+
+GIN = packages_of("gin", ".gin")
+EXPERIMENTS = packages_of("experiments", ".toml")
+# Not `tasks`: a name that common is the user's own.
+TASKS = {"stepdistill_jax.tasks": "tasks"}
+VERSION_FILE = ROOT / "stepdistill_jax" / "base" / "version.py"
+VERSION = re.search(r'__version__ = "(.+)"', VERSION_FILE.read_text())[1]
 
 setup(
     name="stepdistill-jax",
@@ -21,13 +30,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["stepdistill_jax", "stepdistill_jax.*", "tasks"]), *GIN_PACKAGES],
-    package_dir=GIN_PACKAGES,
+    packages=[*find_packages(include=["stepdistill_jax", "stepdistill_jax.*"]), *GIN, *EXPERIMENTS, *TASKS],
+    package_dir={**GIN, **EXPERIMENTS, **TASKS},
     package_data={
         "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
         "stepdistill_jax.report.style": ["templates/*"],
         "stepdistill_jax.teacher.prompting": ["prompts/*.txt"],
-        **{package: ["*.gin"] for package in GIN_PACKAGES},
+        **{package: ["*.gin"] for package in GIN},
+        **{package: ["*.toml", "*.csv"] for package in EXPERIMENTS},
     },
     entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},
     install_requires=[

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from stepdistill_jax.engine.config import gin_flags
 from stepdistill_jax.launching import runs
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "teach", "train", "eval", "infer", "predict", "sweep", "report", "convert", "demo")
+COMMANDS = (
+    "prepare", "teach", "train", "eval", "infer", "predict", "precompile", "sweep", "report", "convert", "demo"
+)  # fmt: skip
 HELP_OF_ALL = """
 import contextlib, io, json, sys
 from stepdistill_jax import cli
@@ -48,7 +51,34 @@ def test_help_loads_nothing_heavy(help_of_all):
 
 def test_help_lists_every_command(help_of_all):
     for command in COMMANDS:
-        assert f"    {command} " in help_of_all["pages"]["all"]
+        assert re.search(rf"^    {command}\s+[a-z]", help_of_all["pages"]["all"], re.MULTILINE)
+
+
+def test_help_imports_no_stage():
+    code = "import sys; from stepdistill_jax import cli; cli.parser_of('').format_help(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = {name for name in done.stdout.split() if name.startswith("stepdistill_jax.")}
+    assert {".".join(name.split(".")[:2]) for name in ours} == {
+        f"stepdistill_jax.{room}" for room in ("base", "cli", "engine")
+    }
+    assert "stepdistill_jax.engine.cluster" not in ours
+
+
+def test_the_module_runs_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "stepdistill_jax", "trian"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("stepdistill: error: argument COMMAND: invalid choice: 'trian'")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -120,6 +150,40 @@ def test_predict_reads_lines_where_no_text_is_given(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo\n"))
     assert cli.main(["predict", "RUN"]) == 0
     assert capsys.readouterr().out.splitlines() == ["one", "two"]
+
+
+@pytest.fixture
+def read_by_precompile(monkeypatch):
+    """read_by_precompile(*arguments): the gin files that the launcher is given."""
+    from stepdistill_jax.launching import launch
+
+    calls = []
+    monkeypatch.setattr(launch, "run_script", lambda script, args: calls.append((script, args.gin_file)))
+
+    def read(*arguments):
+        assert cli.main(["precompile", *arguments]) == 0
+        script, files = calls.pop()
+        assert script == "precompile"
+        return files
+
+    return read
+
+
+def test_precompile_takes_runs_and_gin_files_wherever_its_flags_stand(read_by_precompile, tmp_path):
+    (tmp_path / "config.gin").write_text("")
+    run, config = str(tmp_path), str(tmp_path / "config.gin")
+    assert read_by_precompile("--gin_file=c.gin", run, "--topology=cpu:8", "b.gin") == [
+        config,
+        "b.gin",
+        "c.gin",
+    ]
+    assert read_by_precompile("--gin_file=c.gin") == ["c.gin"]
+
+
+def test_precompile_says_that_a_folder_is_no_run(tmp_path, capsys):
+    assert cli.main(["precompile", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} is not a run's folder" in line
 
 
 def test_a_dry_run_prints_the_configuration_and_trains_nothing(capsys, tmp_path):

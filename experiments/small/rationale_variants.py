@@ -3,6 +3,8 @@
     python experiments/small/rationale_variants.py            # into ./data; or --data_dir DIR
     stepdistill sweep experiments/small/rationales.toml
 
+Where the package is installed without a clone: python -m stepdistill_jax.experiments.small.rationale_variants.
+
 `worked-last-sentence` is short; `worked-of-another` keeps words and length, but tells of another problem. Labels are gold.
 """
 

@@ -17,7 +17,8 @@ def register(dataset: Dataset) -> Dataset:
       ValueError: if another dataset has the name.
     """
     if dataset.name in registry.names():
-        raise ValueError(f"Dataset '{dataset.name}' is registered already; choose another name.")
+        first = getattr(registry.get(dataset.name).to_example, "__module__", "another module")
+        raise ValueError(f"Dataset '{dataset.name}' is registered already, by {first}; choose another name.")
     if _describes_only:
         _without_tasks.append(dataset)
     else:

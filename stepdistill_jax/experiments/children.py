@@ -54,7 +54,7 @@ def start(arguments: Sequence[str], *, run_id: str, output: Path) -> Child:
     with log.open("ab") as file:
         begin = file.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "stepdistill_jax.cli", *arguments],
+            [sys.executable, "-m", "stepdistill_jax", *arguments],
             stdin=subprocess.PIPE,  # its end tells the child of ours
             stdout=file,
             stderr=file,

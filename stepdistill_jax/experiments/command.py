@@ -3,18 +3,34 @@
 import argparse
 from pathlib import Path
 
+from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE, and the flags of `sweep`."""
+EXAMPLES = """\
+  stepdistill sweep experiments/small/every_method.toml
+  stepdistill sweep experiments/small/table2.toml --jobs 2
+  stepdistill sweep experiments/paper/table2.toml --check
+  stepdistill sweep experiments/paper/table2.toml --print > commands.txt
+  stepdistill sweep --list        # the experiment files that come with the package"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="an experiment file, such as experiments/small/table2.toml"
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="an experiment file, such as experiments/small/table2.toml: of this folder, else of the package's own",
     )
     parser.add_argument(
         "--output", type=Path, metavar="SWEEP", help="default runs/<folder>_<file> of the experiment file"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="K", help="runs at a time (default 1)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="list the runs, those that are done and the others")
+    what.add_argument(
+        "--list",
+        action="store_true",
+        help="list the runs, those that are done and the others; without FILE, the package's experiment files",
+    )
     what.add_argument(
         "--check", action="store_true", help="read all gin files and build all students in shape only"
     )
@@ -25,13 +41,23 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--child", action="store_true", help=argparse.SUPPRESS
     )  # of a sweep, and ends with it
+    add_data_dir_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Does what the flags say; returns the exit status."""
     from stepdistill_jax.experiments import checking, children, planned_run, prepared_data, single_run, sweep
     from stepdistill_jax.experiments.experiment_file import read_experiment
+    from stepdistill_jax.experiments.own_experiments import titles
 
+    if args.file is None and args.list:
+        for file, title in titles().items():
+            print(f"{file:<40} {title}")
+        return 0
+    if args.file is None:
+        raise ValueError(
+            "sweep needs a FILE, such as experiments/small/table2.toml; see stepdistill sweep --list."
+        )
     if args.child:
         children.end_with_parent()
     experiment = read_experiment(args.file)

@@ -48,6 +48,7 @@ from typing import Any
 
 from stepdistill_jax.base.nearest import nearest
 from stepdistill_jax.experiments.methods import METHODS
+from stepdistill_jax.experiments.own_experiments import find_file
 
 PAIRINGS = ("mixture", "paired")
 PREFIXES = ("paper", "code")
@@ -130,16 +131,13 @@ class Experiment:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Reads and checks an experiment file.
+    """Reads and checks an experiment file: that of the path, else the package's own of that name.
 
     Raises:
       FileNotFoundError: if it is not there.
       ValueError: one line that names file, key and value, and what would be right.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No experiment file {path}; there are experiments/small and experiments/paper."
-        )
+    path = find_file(path)
     text = path.read_text(encoding="utf-8")
     try:
         table = tomllib.loads(text)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.engine.cluster import distributed
-from stepdistill_jax.engine.config.gin_flags import OneLineParser, add_flags, rewrite_gin_args
+from stepdistill_jax.engine.config.gin_flags import OneLineParser, rewrite_gin_args
 from stepdistill_jax.engine.t5x_names import alias
 from stepdistill_jax.launching import task_modules
+from stepdistill_jax.launching.flags import add_script_flags
 
 # Script -> the function that its gin files bind as `<script>_script.<function>`.
 ENTRY_POINTS = {"train": "train", "eval": "evaluate", "infer": "infer", "precompile": "precompile"}
@@ -247,18 +248,7 @@ def main(script: str, argv: Sequence[str] | None = None) -> None:
         prog=f"t5x/{script}.py",
         description=f"Runs {script} with T5X's flags on the engine of stepdistill_jax.",
     )
-    add_flags(parser)
-    if script == "precompile":
-        parser.add_argument(
-            "--topology",
-            metavar="NAME",
-            help="hardware that need not be there: v4:2x2x4 (a TPU slice in chips), a100x16, a100-40x16, h100x8, cpu:16; "
-            "default the devices here",
-        )
-    if script == "infer":
-        parser.add_argument(
-            "--shard_id", type=int, metavar="N", help="this job's part, in place of infer.shard_id"
-        )
+    add_script_flags(parser, script)
     try:
         args = parser.parse_args(rewrite_gin_args(sys.argv[1:] if argv is None else argv))
         if getattr(args, "shard_id", None) is not None:

@@ -5,10 +5,11 @@ import os
 import sys
 
 from stepdistill_jax.base import quiet
+from stepdistill_jax.launching import own_tasks
 
 
 def load_tasks() -> None:
-    """Imports the package `tasks`, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+    """Imports our dataset files, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
     from stepdistill_jax.datasets import registration
 
     quiet.import_tensorflow()
@@ -25,10 +26,11 @@ def load_descriptions() -> None:
 
 
 def _import_modules() -> None:
-    importlib.import_module("tasks")
-    for module in filter(None, os.environ.get("STEPDISTILL_TASKS", "").split(",")):
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # a console script's path lacks it
+    named = [module for module in os.environ.get("STEPDISTILL_TASKS", "").split(",") if module]
+    if named and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a console script's path lacks it
+    own_tasks.import_own_tasks()
+    for module in named:
         try:
             importlib.import_module(module)
         except ImportError as error:

@@ -1,18 +1,21 @@
-"""Saved metrics of runs or of a sweep -> tables, figures and one HTML page. Reads files only; loads no model."""
+"""Saved metrics of runs or of a sweep -> tables, figures and one HTML page. Reads files only; loads no model.
 
-from pathlib import Path
+Importing this opens nothing; the report of a run does without numpy and scipy, which that of a sweep reads.
+"""
 
-from stepdistill_jax.report.runs.page import write_report
-from stepdistill_jax.report.sweep.folder import is_sweep
+import importlib
+from typing import Any
+
+_LAZY = {
+    "is_sweep": "sweep.folder",
+    "write_report": "runs.page",
+    "write_sweep_report": "sweep.page",
+}
+
+__all__ = [*_LAZY]
 
 
-def write_sweep_report(sweep_folder: Path | str) -> Path:
-    """Path of the page on a sweep; see `sweep_page.write_sweep_report`."""
-    from stepdistill_jax.report.sweep import (
-        page as sweep_page,  # numpy and scipy, which the report of a run does without
-    )
-
-    return sweep_page.write_sweep_report(sweep_folder)
-
-
-__all__ = ["is_sweep", "write_report", "write_sweep_report"]
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"stepdistill_jax.report.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.tfrecord")
 _WIDTH = 110
 
 
-def add_show_arguments(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", type=Path, metavar="FILE|FOLDER", help="DATA/<dataset>/rationales/<teacher>, or a shard"
     )

@@ -17,7 +17,7 @@ def folder(plums, outputs):
 def run(capsys):
     def printed(*argv):
         parser = argparse.ArgumentParser()
-        show.add_show_arguments(parser)
+        show.add_flags(parser)
         show.run(parser.parse_args([str(arg) for arg in argv]))
         return capsys.readouterr().out
 

@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "teacher.md"
 
 def flags(command: str) -> list[str]:
     subparsers = next(
-        action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)
+        action for action in cli.parser_of(command)._actions if isinstance(action, argparse._SubParsersAction)
     )
     actions = subparsers.choices[command]._actions
     return [flag for action in actions for flag in action.option_strings if flag not in ("-h", "--help")]

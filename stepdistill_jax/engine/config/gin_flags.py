@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from stepdistill_jax.engine.cluster import distributed
-
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage, which --help shows."""
@@ -16,6 +14,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --gin_file, --gin_bindings, --gin_search_paths, --tfds_data_dir, --dry_run, and those of several hosts."""
+    from stepdistill_jax.engine.cluster import distributed  # sockets and ssl
+
     parser.add_argument(
         "--gin_file",
         action="append",

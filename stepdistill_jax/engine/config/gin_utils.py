@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from stepdistill_jax.base import own_files
 from stepdistill_jax.base.nearest import nearest
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.config import gin_errors
@@ -36,9 +37,8 @@ def default_search_paths() -> list[str]:
 
     'gin/models/t5_1_1_xxl.gin' is below the former; 't5x/configs/runs/finetune.gin' below the latter.
     """
-    package = Path(__file__).resolve().parents[2]
-    roots = [root for root in (package.parent, package) if (root / "gin").is_dir()]
-    return [str(folder) for root in roots for folder in (root, root / "gin")]
+    root = own_files.root()
+    return [str(root), str(root / "gin")]
 
 
 def parse_gin_flags(

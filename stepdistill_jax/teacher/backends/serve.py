@@ -6,7 +6,7 @@ import signal
 from stepdistill_jax.teacher.backends import smollm2
 
 
-def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="smollm2")
     parser.add_argument(
         "--port", type=int, default=8080, help="on 127.0.0.1 (default 8080; 0 takes a free one)"

@@ -143,7 +143,7 @@ def test_broken_model_file_is_said(monkeypatch, tmp_path):
 def test_serve_answers_by_url_until_it_is_ended(tmp_path):
     code = (
         "import argparse; from stepdistill_jax.teacher.backends import serve\n"
-        "parser = argparse.ArgumentParser(); serve.add_serve_arguments(parser)\n"
+        "parser = argparse.ArgumentParser(); serve.add_flags(parser)\n"
         "serve.run(parser.parse_args(['smollm2', '--port', '0']))"
     )
     process = subprocess.Popen(
