@@ -74,7 +74,7 @@ def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
     from stepdistill_jax.teacher.asking.job_settings import JobSettings
     from stepdistill_jax.teacher.backends import smollm2
     from stepdistill_jax.teacher.backends.teachers import ModelSettings
-    from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+    from stepdistill_jax.teacher.prompting.few_shot import PromptSettings
     from stepdistill_jax.teacher.prompting.quality import QualityRules
 
     if teacher == SMOLLM2:
