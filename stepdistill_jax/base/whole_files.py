@@ -1,8 +1,15 @@
-"""Files that are whole or not there: text written atomically, and JSON lines that go on where they ended."""
+"""Files and folders that are whole or not there, and JSON lines that go on where they ended.
 
+Each is written beside its place under a hidden name, `.<name>.<host>-<process>.tmp`, and then renamed. An error takes that
+away again. A kill leaves it behind: it is in nobody's way, and goes when a process of that number writes there again.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +49,61 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole file or none: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    """Writes a whole file or none, in the place of an older one; when it returns, the text is on the disk."""
+    with _renamed_at_the_end(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copies a whole file or none, in the place of an older one."""
+    with _renamed_at_the_end(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def _renamed_at_the_end(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path, "tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, replaces: bool = False) -> Iterator[Path]:
+    """A folder to fill, which gets its name when all is written, and goes if anything fails.
+
+    Args:
+      path: its name; missing parents are made.
+      replaces: whether an older folder of that name gives way, once the new one is whole. A kill between the two renames
+        leaves the older one as `.<name>.<host>-<process>.older`.
+
+    Raises:
+      FileExistsError: if there is something of that name already, other than an empty folder, and it is not replaced.
+    """
+    if not replaces and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists; name a folder that is not there yet, or move it away.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, older = _beside(path, "tmp"), _beside(path, "older")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if replaces and path.exists():
+            shutil.rmtree(older, ignore_errors=True)
+            path.rename(older)
+        elif path.exists():
+            path.rmdir()
+        temporary.rename(path)
+        shutil.rmtree(older, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    # The host, too: several may write to one disk, and in containers their processes often have the same number.
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{ending}")

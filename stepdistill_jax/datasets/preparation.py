@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base import locations
+from stepdistill_jax.base.whole_files import copy_atomically
 from stepdistill_jax.datasets import record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, Dataset, Example, Fields
 from stepdistill_jax.datasets.vocabulary_files import (
@@ -231,10 +230,7 @@ def _prepare_vocabulary(from_folder: Path | None, data_dir: Path) -> dict[str, A
         found = candidates[0]
     if not _is_t5(found):
         raise ValueError(f"{found} is not T5's vocabulary: its sha256 is not {T5_VOCABULARY_SHA256}.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    shutil.copyfile(found, temporary)
-    temporary.replace(target)
+    copy_atomically(found, target)
     return result
 
 

@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from stepdistill_jax.base.whole_files import new_folder
 
 MANIFEST = "manifest.json"
 DEFAULT_SHARD_SIZE = 50_000  # examples; about 20 MB of e-SNLI
@@ -54,12 +55,7 @@ def write_records(
       ValueError: if a split has no record, or a record lacks a feature or has one of another type. Nothing is left
         behind then, and an older folder stays as it was.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with new_folder(Path(folder), replaces=True) as temporary:
         encoder = _features(features)
         shards = {
             split: _write_split(temporary, split, encoder, features, records, shard_size)
@@ -76,18 +72,7 @@ def write_records(
         (temporary / MANIFEST).write_text(
             json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        _replace(folder, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return written
-
-
-def _replace(folder: Path, temporary: Path) -> None:
-    older = folder.with_name(f".{folder.name}.older-{os.getpid()}")
-    if folder.exists():
-        folder.rename(older)
-    temporary.rename(folder)
-    shutil.rmtree(older, ignore_errors=True)
 
 
 def _features(kinds: Mapping[str, str]) -> Any:

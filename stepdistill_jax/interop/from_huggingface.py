@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from stepdistill_jax.base.whole_files import new_folder
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import ArrayInParts, write_parameters
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import read_json, scales_logits, sizes_of_config
 from stepdistill_jax.interop.huggingface_weights import open_weights
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast, same_numbers
 from stepdistill_jax.interop.model_gin import PUBLIC_VOCABULARIES, gin_of_sizes
-from stepdistill_jax.interop.new_folder import new_folder
 from stepdistill_jax.interop.parameter_names import Parameter
 from stepdistill_jax.interop.run_facts import BESIDE, NETWORK_GIN
 from stepdistill_jax.interop.sizes import T5Sizes

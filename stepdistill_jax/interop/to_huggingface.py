@@ -10,6 +10,7 @@ import tensorstore as ts
 from flax import traverse_util
 from tqdm import tqdm
 
+from stepdistill_jax.base.whole_files import new_folder
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import (
     SavedCheckpoint,
     damaged,
@@ -20,7 +21,6 @@ from stepdistill_jax.engine.checkpoint.stacked_checkpoints import unstack_layers
 from stepdistill_jax.interop import parameter_names
 from stepdistill_jax.interop.huggingface_config import config_of_sizes, read_json
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray
-from stepdistill_jax.interop.new_folder import new_folder
 from stepdistill_jax.interop.run_facts import RunFacts, read_run_facts
 from stepdistill_jax.interop.safetensors_files import SHARD_BYTES, Tensor, write_weights
 from stepdistill_jax.interop.sizes import T5Sizes, sizes_of_shapes

@@ -1,6 +1,5 @@
 """One HTML page that opens offline, with the tables and figures beside it as files."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 
 from stepdistill_jax.base.version import __version__
+from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.report.runs.figures import draw_figures
 from stepdistill_jax.report.runs.folder import Prediction, Run, read_runs
 from stepdistill_jax.report.runs.tables import (
@@ -87,8 +87,8 @@ def write_report(
         for dataset in dict.fromkeys(row.dataset for row in rows)
     ]
     sentences, notes = comparisons(rows), _notes(found, rows)
-    write_whole(folder / "report.csv", comma_separated(rows))
-    write_whole(folder / "report.md", _markdown_page(_title(found), markdown(rows), sentences, notes))
+    write_atomically(folder / "report.csv", comma_separated(rows))
+    write_atomically(folder / "report.md", _markdown_page(_title(found), markdown(rows), sentences, notes))
     page = load_template("index.html.jinja").render(
         title=_title(found),
         summary=_summary(found),
@@ -103,7 +103,7 @@ def write_report(
         command=_command(runs, output),
         version=__version__,
     )
-    write_whole(folder / "index.html", page)
+    write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -140,13 +140,6 @@ def load_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes under another name first, so that a page open in a browser is never half a page."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
 
 
 def _section(dataset: str, runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> Section:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepdistill_jax.base.version import __version__
-from stepdistill_jax.report.runs.page import clip, load_template, write_whole
+from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.report.runs.page import clip, load_template
 from stepdistill_jax.report.style import table as tables_as_text
 from stepdistill_jax.report.sweep.comparisons import compare_groups, noise_sentences
 from stepdistill_jax.report.sweep.curves import draw_sweep_curves
@@ -38,7 +39,7 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
     tables = sweep_tables(sweep, comparisons)
     for each in tables:
         for ending, text in _TEXTS.items():
-            write_whole(folder / "tables" / f"{each.name}.{ending}", text(each))
+            write_atomically(folder / "tables" / f"{each.name}.{ending}", text(each))
     published = read_published(sweep.folder)
     figures = draw_sweep_figures(sweep, published, folder=folder / "figures")
     curves = list(draw_sweep_curves(sweep, folder=folder / "figures"))
@@ -59,7 +60,7 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
         version=__version__,
         run_versions=_versions(sweep),
     )
-    write_whole(folder / "index.html", page)
+    write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
