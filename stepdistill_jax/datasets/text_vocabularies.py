@@ -139,12 +139,18 @@ class SentencePieceVocabulary(TextVocabulary):
     def _of_seqio(self) -> Any:
         return _seqio_sentencepiece(self.sentencepiece_model_file, self.extra_ids)
 
+    def _is_there(self) -> bool:
+        return epath.Path(self.sentencepiece_model_file).exists()
+
     def __eq__(self, other: object) -> bool:
-        if not hasattr(other, "sentencepiece_model_file"):
+        other = getattr(other, "stands_for", other)
+        file = getattr(other, "sentencepiece_model_file", None)
+        if file is None:
             return False
-        if other.sentencepiece_model_file == self.sentencepiece_model_file:
-            return other.extra_ids == self.extra_ids
-        return other.sp_model == self.sp_model
+        if not self._is_there() or not epath.Path(file).exists():
+            return file == self.sentencepiece_model_file
+        # The pieces first: only with them is it known how many sentinels there are.
+        return other.sp_model == self.sp_model and other.extra_ids == self.extra_ids
 
     __hash__ = object.__hash__
 

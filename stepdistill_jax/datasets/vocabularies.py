@@ -152,19 +152,6 @@ class SentencePieceFile(SentencePieceVocabulary):
             raise FileNotFoundError(_how_to_get(self.sentencepiece_model_file))
         self._found = True
 
-    def _is_there(self) -> bool:
-        return epath.Path(self.sentencepiece_model_file).exists()
-
-    def __eq__(self, other: object) -> bool:
-        if not hasattr(other, "sentencepiece_model_file"):
-            return False
-        if not self._is_there():
-            return other.sentencepiece_model_file == self.sentencepiece_model_file
-        # The pieces first: only with them is it known how many sentinels there are.
-        return other.sp_model == self.sp_model and other.extra_ids == self.extra_ids
-
-    __hash__ = object.__hash__
-
 
 def _how_to_get(file: str) -> str:
     if file == str(t5_vocabulary_path(locations.data_dir())):

@@ -202,6 +202,39 @@ def test_a_step_is_compiled_for_a_tpu_that_is_not_there():
     assert "of 32.0: fits" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("v5e:1x1", {"chips_per_host_bounds": [1, 1, 1]}),
+        ("v6e:4x4", {}),
+        ("v4:2x2x1", {"chip_config_name": "megacore"}),
+    ],
+)
+def test_a_single_tpu_chip_is_a_host_of_its_own(monkeypatch, name, options):
+    """Unless it is told, libtpu takes four chips to a host, and has no slice of one chip."""
+    from types import SimpleNamespace
+
+    from jax.experimental import topologies as jax_topologies
+
+    asked = {}
+
+    def get_topology_desc(shape, *, platform, **given):
+        asked.update(shape=shape, platform=platform, given=given)
+        return SimpleNamespace(devices=("a chip",))
+
+    monkeypatch.setattr(jax_topologies, "get_topology_desc", get_topology_desc)
+    assert topologies.devices_of(topologies.parse_topology(name)) == ["a chip"]
+    assert asked == {"shape": name, "platform": "tpu", "given": options}
+
+
+@pytest.mark.slow
+def test_a_step_is_compiled_for_one_tpu_chip_that_is_not_there():
+    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install 'stepdistill-jax[tpu]'")
+    done = launcher(*TINY, "--topology=v5e:1x1")
+    assert done.returncode == 0, done.stderr
+    assert "v5e:1x1: 1 x TPU v5e, mesh data 1 x model 1" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_step_is_compiled_for_gpus_that_are_not_there():
     pytest.importorskip(

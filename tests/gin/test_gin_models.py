@@ -48,6 +48,22 @@ def test_every_size_of_every_family_has_a_file():
     assert files == {*NETWORKS, "t5_1_1_tiny", "t5_1_1_mini"}
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_flan_t5_is_t5_v1_1_and_binds_nothing_else(size):
+    import gin
+
+    text = (ROOT / "gin" / "models" / f"flan_t5_{size}.gin").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        f"include 'gin/models/t5_1_1_{size}.gin'"
+    ]
+    config = read_module(f"flan_t5_{size}").config
+    resolved = gin.config_str()
+    assert config == read_module(f"t5_1_1_{size}").config
+    assert resolved == gin.config_str()
+    assert (config.mlp_activations, config.logits_via_embedding) == (("gelu", "linear"), False)
+    assert (config.vocab_size, config.dtype) == (32128, "bfloat16")
+
+
 def test_byt5_reads_bytes():
     import gin
 

@@ -24,8 +24,10 @@ from stepdistill_jax.engine.decode.beams import (
     gather_beams,
     unflatten_beam_dim,
 )
+from stepdistill_jax.engine.decode.token_choice import MIN_TEMPERATURE, choose_token
 
 __all__ = [
+    "MIN_TEMPERATURE",
     "NEG_INF",
     "DecodingState",
     "SamplingLoopState",
@@ -38,9 +40,6 @@ __all__ = [
     "temperature_sample",
     "unflatten_beam_dim",
 ]
-
-# Below this, a temperature means greedy.
-MIN_TEMPERATURE = 1e-4
 
 
 @struct.dataclass
@@ -65,75 +64,6 @@ class SamplingLoopState:
     ended: jax.Array
     rng: jax.Array
     log_prob: jax.Array
-
-
-def topk_mask(logits: Float[Array, "rows vocab"], k: int | jax.Array) -> Float[Array, "rows vocab"]:
-    """The k highest logits of each row (more where they tie), the others NEG_INF; all of them for k = 0."""
-    if isinstance(k, int):
-        if k <= 0:
-            return logits
-        cutoff = jax.lax.top_k(logits, min(k, logits.shape[-1]))[0][:, -1:]
-    else:
-        descending = -jnp.sort(-logits, axis=-1)
-        index = jnp.where(k > 0, jnp.minimum(k, logits.shape[-1]), logits.shape[-1]) - 1
-        cutoff = jax.lax.dynamic_slice_in_dim(descending, index, 1, axis=-1)
-    return jnp.where(logits >= cutoff, logits, NEG_INF)
-
-
-def topp_mask(logits: Float[Array, "rows vocab"], p: float | jax.Array) -> Float[Array, "rows vocab"]:
-    """The fewest highest logits whose probabilities add up to at least p, the others NEG_INF; all of them for p = 0."""
-    probabilities = jax.nn.softmax(logits, axis=-1)
-    descending = -jnp.sort(-probabilities, axis=-1)
-    before = jnp.cumsum(descending, axis=-1) - descending  # what the more probable ones already add up to
-    cutoff = jnp.min(jnp.where(before < p, descending, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where((probabilities >= cutoff) | (jnp.asarray(p) <= 0.0), logits, NEG_INF)
-
-
-def _most_probable(logits: Float[Array, "rows vocab"]) -> Int[Array, " rows"]:
-    """The first token with the highest logit: `argmax`, by two passes that XLA vectorises on the CPU as well (5 times faster)."""
-    tokens = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    is_highest = logits == jnp.max(logits, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(is_highest, tokens, logits.shape[-1] - 1), axis=-1)
-
-
-def _log_prob_of(logits: jax.Array, token: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
-
-
-def _sample_token(
-    logits: jax.Array,
-    rng: jax.Array,
-    *,
-    temperature: jax.Array,
-    topk: int | jax.Array,
-    topp: float | jax.Array,
-    rescale_log_probs: bool,
-) -> tuple[jax.Array, jax.Array]:
-    """(token, log probability) of each row. `temperature` is a scalar, or one per row."""
-
-    def greedy() -> tuple[jax.Array, jax.Array]:
-        token = _most_probable(logits)
-        # The distribution at temperature 0 has one token, of log probability 0.
-        log_prob = jnp.zeros(token.shape) if rescale_log_probs else _log_prob_of(logits, token)
-        return token, log_prob.astype(jnp.float32)
-
-    def sampled() -> tuple[jax.Array, jax.Array]:
-        scale = jnp.maximum(temperature, MIN_TEMPERATURE)
-        scaled = logits / (scale[:, None] if scale.ndim else scale)
-        if not isinstance(topk, int) or topk:
-            scaled = topk_mask(scaled, topk)
-        if not isinstance(topp, int | float) or topp:
-            scaled = topp_mask(scaled, topp)
-        token = jax.random.categorical(rng, scaled).astype(jnp.int32)
-        log_prob = _log_prob_of(scaled if rescale_log_probs else logits, token)
-        return token, log_prob.astype(jnp.float32)
-
-    if isinstance(topk, int) and topk == 1:  # one token is left, and no random number is needed to find it
-        return greedy()
-    if temperature.ndim == 0:
-        return jax.lax.cond(temperature > MIN_TEMPERATURE, sampled, greedy)
-    is_sampled = temperature > MIN_TEMPERATURE
-    return jax.tree.map(functools.partial(jnp.where, is_sampled), sampled(), greedy())
 
 
 def _check_sampling(
@@ -208,14 +138,12 @@ def temperature_sample(
         functools.partial(expand, offset=cache_offset), cache, apply_to_index=initial_index is not None
     )
     rows = expand(inputs)
-    sequences = jnp.pad(rows, ((0, 0), (0, 2))).astype(jnp.int32)
-    row_numbers = jnp.arange(rows.shape[0])
+    prompt = jnp.pad(rows, ((0, 0), (0, 2))).astype(jnp.int32)
     # Tokens that a row may have, prompt included.
     row_length = jnp.full(rows.shape[:1], length)
     if max_decode_steps is not None:
         row_length = jnp.minimum(length, jnp.sum(rows != 0, axis=1) + max_decode_steps)
-    start = jnp.zeros(rows.shape[:1], jnp.int32) if initial_index is None else expand(initial_index)
-    first = jnp.zeros_like(start) if initial_index is None else sequences[row_numbers, start]
+    rng = jax.random.PRNGKey(0) if decode_rng is None else decode_rng
 
     def step(state: SamplingLoopState) -> SamplingLoopState:
         if state_callback_fn is not None:
@@ -226,7 +154,7 @@ def temperature_sample(
         )
         if logit_callback_fn is not None:
             logits = logit_callback_fn(logits, state)
-        token, log_prob = _sample_token(
+        token, log_prob = choose_token(
             logits,
             rng,
             temperature=temperature,
@@ -234,39 +162,13 @@ def temperature_sample(
             topp=topp,
             rescale_log_probs=rescale_log_probs,
         )
-        # A row that has reached its length goes on to write to the last place, which is cut off at the end.
-        index = jnp.minimum(state.cur_index, row_length)
-        forced = state.sequences[row_numbers, index + 1]
-        ended = state.ended[:, 0]
-        counts = (forced == 0) & ~ended
-        token = jnp.where(ended, 0, jnp.where(forced == 0, token, forced))
-        # An EOS of the prompt goes on; one that a callback has put in its way ends the row, as one that was sampled.
-        is_prompt = sequences[row_numbers, index + 1] != 0
-        ended = ended | (~is_prompt & (token == eos_id)) | (index >= row_length - 1)
-        return SamplingLoopState(
-            step=state.step + 1,
-            cur_index=index + 1,
-            sequences=state.sequences.at[row_numbers, index + 1].set(token),
-            cache=new_cache,
-            cur_token=token[:, None],
-            ended=ended[:, None],
-            rng=next_rng,
-            log_prob=state.log_prob + jnp.where(counts, log_prob, 0.0),
-        )
+        state = state.replace(cache=new_cache, rng=next_rng)
+        return _with_token(state, token, log_prob, prompt=prompt, row_length=row_length, eos_id=eos_id)
 
     state = jax.lax.while_loop(
         lambda state: ~jnp.all(state.ended),
         step,
-        SamplingLoopState(
-            step=jnp.zeros((), jnp.int32),
-            cur_index=start.astype(jnp.int32),
-            sequences=sequences,
-            cache=cache,
-            cur_token=first[:, None],
-            ended=jnp.zeros((*rows.shape[:1], 1), jnp.bool_),
-            rng=jax.random.PRNGKey(0) if decode_rng is None else decode_rng,
-            log_prob=jnp.zeros(rows.shape[:1], jnp.float32),
-        ),
+        _before_decoding(prompt, cache, rng, None if initial_index is None else expand(initial_index)),
     )
     if state_callback_fn is not None:
         state = state_callback_fn(state)
@@ -274,3 +176,52 @@ def temperature_sample(
     log_probs = unflatten_beam_dim(state.log_prob, batch_size, num_decodes)
     order = jnp.argsort(log_probs, axis=-1)
     return gather_beams((decodes, log_probs), order)
+
+
+def _before_decoding(
+    prompt: jax.Array, cache: PyTree, rng: jax.Array, initial_index: jax.Array | None
+) -> SamplingLoopState:
+    """Every row at its start: of all its tokens, or where the cache already holds its prompt."""
+    num_rows = prompt.shape[0]
+    start = jnp.zeros([num_rows], jnp.int32) if initial_index is None else initial_index
+    first = jnp.zeros_like(start) if initial_index is None else prompt[jnp.arange(num_rows), start]
+    return SamplingLoopState(
+        step=jnp.zeros((), jnp.int32),
+        cur_index=start.astype(jnp.int32),
+        sequences=prompt,
+        cache=cache,
+        cur_token=first[:, None],
+        ended=jnp.zeros([num_rows, 1], jnp.bool_),
+        rng=rng,
+        log_prob=jnp.zeros([num_rows], jnp.float32),
+    )
+
+
+def _with_token(
+    state: SamplingLoopState,
+    token: jax.Array,
+    log_prob: jax.Array,
+    *,
+    prompt: jax.Array,
+    row_length: jax.Array,
+    eos_id: int,
+) -> SamplingLoopState:
+    """Each row one token longer: by its prompt's, else by the one that was chosen; by none once it has ended."""
+    row_numbers = jnp.arange(prompt.shape[0])
+    # A row that has reached its length goes on to write to the last place, which is cut off at the end.
+    index = jnp.minimum(state.cur_index, row_length)
+    forced = state.sequences[row_numbers, index + 1]
+    ended = state.ended[:, 0]
+    counts = (forced == 0) & ~ended
+    token = jnp.where(ended, 0, jnp.where(forced == 0, token, forced))
+    # An EOS of the prompt goes on; one that a callback has put in its way ends the row, as one that was sampled.
+    is_prompt = prompt[row_numbers, index + 1] != 0
+    ended = ended | (~is_prompt & (token == eos_id)) | (index >= row_length - 1)
+    return state.replace(
+        step=state.step + 1,
+        cur_index=index + 1,
+        sequences=state.sequences.at[row_numbers, index + 1].set(token),
+        cur_token=token[:, None],
+        ended=ended[:, None],
+        log_prob=state.log_prob + jnp.where(counts, log_prob, 0.0),
+    )

@@ -208,7 +208,9 @@ def devices_of(topology: Topology) -> list[Any]:
         if topology.platform == "tpu":
             kind, _, shape = topology.name.partition(":")
             # Both cores of a v4 chip are one device, as on Cloud TPUs; the later ones are so by themselves.
-            options = {"chip_config_name": "megacore"} if kind == "v4" else {}
+            options: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
+            if topology.num_devices == 1:
+                options["chips_per_host_bounds"] = [1, 1, 1]  # libtpu takes four chips to a host unless told
             return list(topologies.get_topology_desc(f"{kind}:{shape}", platform="tpu", **options).devices)
         jax.devices()  # the plugins are loaded with the first backend
         description = topologies.get_topology_desc(

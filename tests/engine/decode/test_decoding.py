@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.decode import decoding, token_choice
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -132,10 +132,10 @@ def test_masks_given_at_run_time_agree_with_fixed_ones():
     logits = jnp.asarray(TABLE)
     for k in (0, 1, 3, 99):
         np.testing.assert_array_equal(
-            decoding.topk_mask(logits, jnp.asarray(k)), decoding.topk_mask(logits, k)
+            token_choice.topk_mask(logits, jnp.asarray(k)), token_choice.topk_mask(logits, k)
         )
-    np.testing.assert_array_equal(decoding.topp_mask(logits, 0.0), logits)
-    np.testing.assert_array_equal(decoding.topp_mask(logits, 1.0)[:, 1:], logits[:, 1:])
+    np.testing.assert_array_equal(token_choice.topp_mask(logits, 0.0), logits)
+    np.testing.assert_array_equal(token_choice.topp_mask(logits, 1.0)[:, 1:], logits[:, 1:])
 
 
 def test_each_row_may_have_its_own_temperature():

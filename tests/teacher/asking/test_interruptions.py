@@ -16,7 +16,7 @@ from mock_llm_server import MockServer, Reply, plums
 
 from stepdistill_jax.datasets import record_io
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROWS = 60
 CONCURRENCY = 4
 LATENCY_SECONDS = 0.02
