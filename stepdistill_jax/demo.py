@@ -1,14 +1,13 @@
 """`make demo`: the embedded word problems, from rows to report: a real language model teaches, two students learn."""
 
-import contextlib
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base.environment import set_for_a_while
 from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.launching import launch, runs, task_modules
@@ -46,7 +45,8 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
     _say(f"2/4  rationales of {manifest['teacher']} in {rationales}")
 
     accuracy = {}
-    with _tasks_read(manifest["teacher"]):
+    # An earlier demo may have left another teacher's rationales.
+    with set_for_a_while(STEPDISTILL_TEACHER=manifest["teacher"]):
         for method, mixture in STUDENTS.items():
             folder = output / method
             _say(f"3/4  training the student '{method}' in {folder}")
@@ -74,7 +74,7 @@ def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
     from stepdistill_jax.teacher.asking.job_settings import JobSettings
     from stepdistill_jax.teacher.backends import smollm2
     from stepdistill_jax.teacher.backends.teachers import ModelSettings
-    from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+    from stepdistill_jax.teacher.prompting.few_shot import PromptSettings
     from stepdistill_jax.teacher.prompting.quality import QualityRules
 
     if teacher == SMOLLM2:
@@ -111,19 +111,6 @@ def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
         f"{manifest['parsed']['train'] - dropped:,} training rationales whose label is right"
     )
     return manifest
-
-
-@contextlib.contextmanager
-def _tasks_read(teacher: str) -> Iterator[None]:
-    """Makes tasks read this teacher's rationales, where an earlier demo has left another's."""
-    before = os.environ.get("STEPDISTILL_TEACHER")
-    os.environ["STEPDISTILL_TEACHER"] = teacher
-    try:
-        yield
-    finally:
-        del os.environ["STEPDISTILL_TEACHER"]
-        if before is not None:
-            os.environ["STEPDISTILL_TEACHER"] = before
 
 
 def _scored(name: str, correct: int, total: int) -> str:

@@ -6,6 +6,7 @@ import pytest
 import seqio
 
 from stepdistill_jax import datasets, demo
+from stepdistill_jax.base.environment import set_for_a_while
 from stepdistill_jax.datasets import registry
 from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher.backends import smollm2
@@ -48,7 +49,7 @@ def test_language_model_teaches_a_part_and_the_students_read_it(few_problems, mo
     assert demo._teach("smollm2", few_problems) == manifest
     assert "5 answers (all known from before)" in capsys.readouterr().err
     monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(few_problems))
-    with demo._tasks_read(manifest["teacher"]):
+    with set_for_a_while(STEPDISTILL_TEACHER=manifest["teacher"]):
         task = seqio.get_mixture_or_task("wordproblems_rationale")
         num_rationales = sum(1 for _ in task.get_dataset(split="train", shuffle=False, sequence_length=None))
     assert num_rationales == manifest["parsed"]["train"] - sum(manifest["dropped"]["train"].values())

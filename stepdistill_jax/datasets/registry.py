@@ -1,6 +1,6 @@
 """The datasets that are known, by name."""
 
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.datasets.dataset import Dataset
 
 _DATASETS: dict[str, Dataset] = {}

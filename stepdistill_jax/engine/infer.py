@@ -11,7 +11,7 @@ import jax
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_mixture_or_task

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint import finding
 from stepdistill_jax.engine.checkpoint.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
 from stepdistill_jax.engine.checkpoint.state_restoring import restore_checkpoint

@@ -43,7 +43,7 @@ def _kind(run: PlannedRun) -> tuple[object, ...]:
 def _check_names(run: PlannedRun) -> None:
     import seqio
 
-    from stepdistill_jax.base.nearest import nearest
+    from stepdistill_jax.base.messages import nearest
 
     name = f"{run.dataset}_{run.method.task_ending}"
     known: Sequence[str] = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 from stepdistill_jax.base import own_files
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 
 
 def find_file(path: Path) -> Path:

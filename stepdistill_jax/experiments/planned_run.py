@@ -133,7 +133,7 @@ def find_run(experiment: Experiment, run_id: str) -> PlannedRun:
     Raises:
       ValueError: names the nearest.
     """
-    from stepdistill_jax.base.nearest import nearest
+    from stepdistill_jax.base.messages import nearest
 
     runs = {run.run_id: run for run in planned_runs(experiment)}
     if run_id not in runs:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.environment import set_for_a_while
 from stepdistill_jax.engine.cluster import distributed
 from stepdistill_jax.engine.config.gin_flags import OneLineParser, rewrite_gin_args
 from stepdistill_jax.engine.t5x_names import alias
@@ -80,25 +81,9 @@ def call(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
-    with _reading_from(data_dir):
+    with set_for_a_while(STEPDISTILL_DATA_DIR=data_dir):
         read_config(gin_files, gin_bindings)
         return configured(_entry_point(script))
-
-
-@contextlib.contextmanager
-def _reading_from(data_dir: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Makes tasks read prepared data there, and afterwards where they did before; None leaves it as it is."""
-    if data_dir is None:
-        yield
-        return
-    before = os.environ.get("STEPDISTILL_DATA_DIR")
-    os.environ["STEPDISTILL_DATA_DIR"] = str(data_dir)
-    try:
-        yield
-    finally:
-        del os.environ["STEPDISTILL_DATA_DIR"]
-        if before is not None:
-            os.environ["STEPDISTILL_DATA_DIR"] = before
 
 
 def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

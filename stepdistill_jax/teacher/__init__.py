@@ -15,7 +15,7 @@ _MODULES = {
     "ModelSettings": "backends.teachers",
     "ParsedCompletion": "answers.parsing",
     "Prices": "asking.job_settings",
-    "PromptSettings": "prompting.prompting",
+    "PromptSettings": "prompting.few_shot",
     "Prompting": "answers.language_model",
     "RecordedTeacher": "backends.recorded",
     "Request": "answers.requests",

@@ -16,7 +16,7 @@ from stepdistill_jax.teacher.backends.recorded import RecordedTeacher
 from stepdistill_jax.teacher.backends.teachers import ModelSettings, is_language_model, make_language_model
 from stepdistill_jax.teacher.backends.worked import WorkedTeacher
 from stepdistill_jax.teacher.language_model_job import LanguageModelJob, fixed_labels
-from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+from stepdistill_jax.teacher.prompting.few_shot import PromptSettings
 
 
 def teach(

@@ -17,13 +17,13 @@ from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompt
 from stepdistill_jax.teacher.answers.requests import Answer, Failure
 from stepdistill_jax.teacher.asking import answer_files, dry_run
 from stepdistill_jax.teacher.asking.answer_store import AnswerStore
-from stepdistill_jax.teacher.asking.asking import Asking, too_many_failed
 from stepdistill_jax.teacher.asking.display import Display, duration
+from stepdistill_jax.teacher.asking.in_parallel import Asking, too_many_failed
 from stepdistill_jax.teacher.asking.job_settings import JobSettings
 from stepdistill_jax.teacher.asking.meter import Meter
 from stepdistill_jax.teacher.asking.pending import Lookup, Pending, looked_up, unanswered
 from stepdistill_jax.teacher.asking.stopping import JobStopped, stopping_signals
-from stepdistill_jax.teacher.prompting.prompting import PromptSettings, make_prompting
+from stepdistill_jax.teacher.prompting.few_shot import PromptSettings, make_prompting
 
 
 class LanguageModelJob:

@@ -5,7 +5,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+    from stepdistill_jax.teacher.prompting.few_shot import PromptSettings
 
 
 def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def prompt_settings(args: argparse.Namespace) -> "PromptSettings":
     Raises:
       ValueError: for values that make no sense.
     """
-    from stepdistill_jax.teacher.prompting.prompting import PromptSettings
+    from stepdistill_jax.teacher.prompting.few_shot import PromptSettings
     from stepdistill_jax.teacher.prompting.quality import QualityRules
 
     if not 0.0 <= args.temperature <= 2.0:

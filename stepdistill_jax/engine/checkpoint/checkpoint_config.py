@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.checkpoint.state_utils import apply_assignment_map
 
 AssignmentMap = Sequence[tuple[str, str | None]]

@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.checkpoint import saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveBestCheckpointer, SaveCheckpointConfig
 from stepdistill_jax.engine.checkpoint.state_utils import get_name_tree

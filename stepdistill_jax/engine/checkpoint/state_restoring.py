@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore as ts
 
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint import saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import PARAM_STATES, PARAMETERS, STEP

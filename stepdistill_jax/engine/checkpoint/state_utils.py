@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 
 StateDict = Mapping[str, Any]
 

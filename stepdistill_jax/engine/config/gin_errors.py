@@ -10,7 +10,7 @@ from typing import Any
 
 import gin
 
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.t5x_names import alias
 
 _NO_PARAMETER = re.compile(

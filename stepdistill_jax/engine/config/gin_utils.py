@@ -9,7 +9,7 @@ from typing import Any
 import gin
 
 from stepdistill_jax.base import own_files
-from stepdistill_jax.base.nearest import nearest
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.config import gin_errors
 from stepdistill_jax.engine.config.gin_flags import rewrite_gin_args

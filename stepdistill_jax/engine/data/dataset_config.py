@@ -11,8 +11,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from stepdistill_jax.base.nearest import nearest
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import nearest, say_once
 
 if TYPE_CHECKING:
     import seqio

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stepdistill_jax.base.nearest import nearest
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import nearest, say_once
 from stepdistill_jax.engine.model.metrics import metric_values, set_step_metrics_num_steps
 
 MetricsByTask = Mapping[str, Mapping[str, Any]]

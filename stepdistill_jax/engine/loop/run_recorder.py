@@ -14,7 +14,7 @@ from clu import metric_writers
 from jax.experimental import multihost_utils
 
 from stepdistill_jax.base import whole_files
-from stepdistill_jax.base.notices import say_once
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveCheckpointConfig
 from stepdistill_jax.engine.checkpoint.run_checkpoints import (
     RunCheckpoints,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from stepdistill_jax.teacher.answers.language_model import LanguageModel
 from stepdistill_jax.teacher.answers.requests import Request
-from stepdistill_jax.teacher.asking.asking import CHARACTERS_A_TOKEN
+from stepdistill_jax.teacher.asking.in_parallel import CHARACTERS_A_TOKEN
 from stepdistill_jax.teacher.asking.job_settings import Prices
 from stepdistill_jax.teacher.asking.pending import Pending
 

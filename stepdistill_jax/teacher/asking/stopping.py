@@ -7,8 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from stepdistill_jax.teacher.asking.asking import Asking
 from stepdistill_jax.teacher.asking.display import Display
+from stepdistill_jax.teacher.asking.in_parallel import Asking
 
 
 class JobStopped(Exception):

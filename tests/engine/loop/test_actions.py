@@ -3,7 +3,7 @@
 import clu.values
 import pytest
 
-from stepdistill_jax.base import notices
+from stepdistill_jax.base import messages
 from stepdistill_jax.engine.loop import actions
 from stepdistill_jax.engine.loop.actions import EarlyStoppingAction, RunActions, TerminateOnNanAction
 from stepdistill_jax.engine.model import metrics
@@ -11,7 +11,7 @@ from stepdistill_jax.engine.model import metrics
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(notices, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
 
 
 def looks(action, values, metric="accuracy"):

@@ -9,7 +9,7 @@ import pytest
 from stepdistill_jax import datasets
 from stepdistill_jax.launching import task_modules
 from stepdistill_jax.teacher.answers.requests import Answer, Failure, Message
-from stepdistill_jax.teacher.prompting.prompting import PromptSettings, make_prompting
+from stepdistill_jax.teacher.prompting.few_shot import PromptSettings, make_prompting
 from stepdistill_jax.teacher.prompting.quality import QualityRules
 
 task_modules.load_tasks()
