@@ -36,7 +36,7 @@ setup(
         "stepdistill_jax.datasets.wordproblems": ["vocabulary.model"],
         "stepdistill_jax.report.style": ["templates/*"],
         "stepdistill_jax.teacher.prompting": ["prompts/*.txt"],
-        **{package: ["*.gin"] for package in GIN},
+        **{package: ["*.gin", "*.md"] for package in GIN},
         **{package: ["*.toml", "*.csv"] for package in EXPERIMENTS},
     },
     entry_points={"console_scripts": ["stepdistill = stepdistill_jax.cli:main"]},

@@ -88,6 +88,12 @@ def test_help_of_a_command_shows_examples(help_of_all, command):
     assert f"  stepdistill {command}" in page.split("examples:\n")[1]
 
 
+def test_the_files_that_examples_name_are_there(help_of_all):
+    named = re.findall(r"(?:gin|experiments)/[\w/]+\.(?:gin|toml)", " ".join(help_of_all["pages"].values()))
+    assert len(set(named)) > 4
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

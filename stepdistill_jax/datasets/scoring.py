@@ -1,13 +1,8 @@
 """What label an answer gives, and whether it is right."""
 
+from stepdistill_jax.base.methods import method_of_task
 from stepdistill_jax.datasets import equations, registry
 from stepdistill_jax.datasets.dataset import Dataset
-
-# The tasks and mixtures of a dataset (`seqio_tasks.register_tasks`), by what their answers hold.
-_RATIONALE_AND_LABEL = ("rationale_then_label", "rationale_then_teacher_label")
-_ONE_TEXT = (
-    "label", "teacher_label", "rationale", "rationale_as_input", "step_by_step", "step_by_step_teacher_label",
-)  # fmt: skip
 
 
 def labels_match(dataset: Dataset, predicted: str | None, gold: str) -> bool:
@@ -32,10 +27,12 @@ def label_in(text: str, marker: str = "") -> str:
 def marker_of(mixture_or_task_name: str) -> str | None:
     """What stands before the label in an answer to a task of a registered dataset; None for tasks that are not ours."""
     for name in registry.names():
-        if mixture_or_task_name.startswith(f"{name}_"):
-            form = mixture_or_task_name.removeprefix(f"{name}_")
-            if form in _RATIONALE_AND_LABEL:
-                return registry.get(name).completion.answer_marker
-            if form in _ONE_TEXT:
-                return ""
+        task = mixture_or_task_name.removeprefix(f"{name}_")
+        if task == mixture_or_task_name:
+            continue
+        if task == "rationale":
+            return ""
+        found = method_of_task(mixture_or_task_name)
+        if found is not None and found[0] == name:
+            return registry.get(name).completion.answer_marker if found[1].is_one_target else ""
     return None

@@ -7,6 +7,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.datasets import scoring
 from stepdistill_jax.datasets.dataset import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
 from stepdistill_jax.datasets.prefixes import prefix
@@ -123,12 +124,13 @@ def register_tasks(dataset: Dataset) -> None:
     both = source(ANSWERS, evaluated=EXAMPLES_WITH_RATIONALES, teacher_labels=True)
     add("rationale_then_teacher_label", both, then_label, marker=dataset.completion.answer_marker)
     add("rationale_as_input", source(EXAMPLES_WITH_RATIONALES), _rationale_as_input)
-    for mixture, label_task in (("step_by_step", "label"), ("step_by_step_teacher_label", "teacher_label")):
-        seqio.MixtureRegistry.add(
-            f"{dataset.name}_{mixture}",
-            [f"{dataset.name}_{label_task}", f"{dataset.name}_rationale"],
-            default_rate=1.0,
-        )
+    for method in METHODS.values():
+        if method.has_rationale_task:
+            seqio.MixtureRegistry.add(
+                f"{dataset.name}_{method.task_ending}",
+                [f"{dataset.name}_{method.label_task}", f"{dataset.name}_rationale"],
+                default_rate=1.0,
+            )
 
 
 def _add_task(

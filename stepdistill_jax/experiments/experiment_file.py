@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base.messages import nearest
-from stepdistill_jax.experiments.methods import METHODS
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.experiments.own_experiments import find_file
 
 PAIRINGS = ("mixture", "paired")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import METHODS, Method
 from stepdistill_jax.experiments.experiment_file import Augmentation, Experiment, Grid, Student
-from stepdistill_jax.experiments.methods import METHODS, Method
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,13 @@ def write_package(folder, text=""):
     importlib.invalidate_caches()
 
 
+def put_on_path(folder):
+    sys.path.insert(
+        0, str(folder)
+    )  # the fixture's list; pytest's own way would leave it for the tests that follow
+    importlib.invalidate_caches()
+
+
 def both_names_are(package):
     return all(
         importlib.import_module(f"{name}{module}") is getattr(package, module[1:], package)
@@ -66,14 +73,14 @@ def test_both_names_give_the_same_modules_where_the_path_has_no_tasks(root):
     assert sys.loaded_riddles == ["stepdistill_jax.tasks.riddles"]
 
 
-def test_both_names_give_the_same_modules_where_the_clone_is_on_the_path(root, monkeypatch):
-    monkeypatch.syspath_prepend(root)
+def test_both_names_give_the_same_modules_where_the_clone_is_on_the_path(root):
+    put_on_path(root)
     assert both_names_are(own_tasks.import_own_tasks())
     assert len(sys.loaded_riddles) == 1
 
 
-def test_what_gin_or_t5x_has_imported_as_tasks_is_not_loaded_again(root, monkeypatch):
-    monkeypatch.syspath_prepend(root)
+def test_what_gin_or_t5x_has_imported_as_tasks_is_not_loaded_again(root):
+    put_on_path(root)
     package = importlib.import_module("tasks")
     assert own_tasks.import_own_tasks() is package
     assert both_names_are(package)
@@ -87,10 +94,10 @@ def test_asking_again_loads_nothing(root):
 
 @pytest.mark.parametrize("imported_before", [True, False])
 def test_another_package_tasks_keeps_its_name_and_ours_are_loaded_all_the_same(
-    root, tmp_path, monkeypatch, imported_before
+    root, tmp_path, imported_before
 ):
     write_package(tmp_path / "user", "whose = 'the user'\n")
-    monkeypatch.syspath_prepend(tmp_path / "user")
+    put_on_path(tmp_path / "user")
     if imported_before:
         importlib.import_module("tasks")
     package = own_tasks.import_own_tasks()
@@ -101,15 +108,15 @@ def test_another_package_tasks_keeps_its_name_and_ours_are_loaded_all_the_same(
         importlib.import_module("tasks.riddles")
 
 
-def test_another_package_is_not_run_to_find_out_what_it_is(root, tmp_path, monkeypatch):
+def test_another_package_is_not_run_to_find_out_what_it_is(root, tmp_path):
     write_package(tmp_path / "user", "raise AssertionError('was run')\n")
-    monkeypatch.syspath_prepend(tmp_path / "user")
+    put_on_path(tmp_path / "user")
     assert own_tasks.import_own_tasks().__name__ == "stepdistill_jax.tasks"
 
 
-def test_a_folder_tasks_without_python_files_does_not_take_the_name(root, tmp_path, monkeypatch):
+def test_a_folder_tasks_without_python_files_does_not_take_the_name(root, tmp_path):
     (tmp_path / "user" / "tasks").mkdir(parents=True)
-    monkeypatch.syspath_prepend(tmp_path / "user")
+    put_on_path(tmp_path / "user")
     assert both_names_are(own_tasks.import_own_tasks())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stepdistill_jax.launching.flags import add_script_flags
 
 EXAMPLES = """\
-  stepdistill precompile gin/dsbs_t5_xxl.gin gin/meshes/v4_32_xxl.gin --topology v4:2x2x4
+  stepdistill precompile gin/dsbs_t5_xxl.gin gin/meshes/fsdp_4.gin --topology v4:2x2x4
   stepdistill precompile runs/tiny --topology cpu:8 --gin.NUM_PARTITIONS=2
   stepdistill precompile --gin_file=gin/dsbs_t5_base.gin --topology h100x8        # as t5x/precompile.py"""
 LIST = "runs"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.report.runs.folder import Run
-from stepdistill_jax.report.runs.tables import Row, method_name
+from stepdistill_jax.report.runs.tables import Row
 from stepdistill_jax.report.statistics.noise import accuracy_standard_error
 from stepdistill_jax.report.style.drawing import INK, MARKERS, Figure, method_colours, save_figure
 
@@ -210,5 +211,5 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
 
 
 def _label(run: Run) -> str:
-    method = method_name(run.method)
+    method = words_of(run.method)
     return method if method == run.name else f"{method} ({_short(run.name)})"

@@ -8,18 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import method_of_task
+
 PREDICTIONS_NAME = re.compile(r"(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl")
-# How tasks and mixtures are named, the longest ending first: what was trained on says the method.
-METHOD_OF_ENDING = {
-    "_step_by_step_teacher_label": "step_by_step_teacher_label",
-    "_step_by_step": "step_by_step",
-    "_rationale_then_teacher_label": "rationale_then_teacher_label",
-    "_rationale_then_label": "rationale_then_label",
-    "_rationale_as_input": "rationale_as_input",
-    "_teacher_label": "task_distillation",
-    "_rationale": "rationale",
-    "_label": "fine_tuning",
-}
 
 
 @dataclass(frozen=True)
@@ -316,9 +307,11 @@ def _find_predictions(folder: Path) -> list[PredictionFile]:
 
 def _dataset_and_method(task: str) -> tuple[str, str]:
     """('cqa', 'step_by_step') for 'cqa_step_by_step'; a name of another kind is its own dataset, by unknown method."""
-    for ending, method in METHOD_OF_ENDING.items():
-        if task.endswith(ending):
-            return task.removesuffix(ending), method
+    if found := method_of_task(task):
+        dataset, method = found
+        return dataset, method.name
+    if task.endswith("_rationale"):  # that half of step-by-step alone
+        return task.removesuffix("_rationale"), "rationale"
     return task or "unknown", "unknown"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.base.version import __version__
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.report.runs.figures import draw_figures
@@ -21,7 +22,6 @@ from stepdistill_jax.report.runs.tables import (
     comparisons,
     make_rows,
     markdown,
-    method_name,
 )
 from stepdistill_jax.report.runs.teachers import TeacherSection, has_records, read_teacher
 from stepdistill_jax.report.style.drawing import Figure
@@ -183,9 +183,7 @@ def _pick_samples(answered: Sequence[tuple[Run, Mapping[str, Prediction]]], spli
         f"{count} of {len(shared):,} {split} rows, evenly spaced in the order of the file and not chosen by outcome. "
         "✓ and ✗ as the metric of the dataset counts them."
     )
-    return Samples(
-        tuple(f"{method_name(run.method)} ({run.name})" for run, _ in answered), tuple(rows), caption
-    )
+    return Samples(tuple(f"{words_of(run.method)} ({run.name})" for run, _ in answered), tuple(rows), caption)
 
 
 def clip(text: str) -> str:
@@ -208,7 +206,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _summary(runs: Sequence[Run]) -> str:
     datasets = ", ".join(sorted({run.dataset for run in runs}))
-    methods = ", ".join(dict.fromkeys(method_name(run.method) for run in runs))
+    methods = ", ".join(dict.fromkeys(words_of(run.method) for run in runs))
     return f"Dataset: {datasets}. Methods: {methods}. Distilling step-by-step (Hsieh et al., 2023)."
 
 

@@ -9,26 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import TEACHER, words_of
 from stepdistill_jax.report.runs.folder import Accuracy, Run
 from stepdistill_jax.report.runs.teachers import has_records, read_test_correct
 from stepdistill_jax.report.statistics.noise import (
     Difference,
     accuracy_standard_error,
+    p_text,
     paired_difference,
     unpaired_difference,
 )
 
-METHOD_NAMES = {
-    "fine_tuning": "fine-tuning",
-    "task_distillation": "standard distillation",
-    "step_by_step": "step-by-step",
-    "step_by_step_teacher_label": "step-by-step, teacher labels",
-    "rationale_then_label": "single-task rationale then label",
-    "rationale_then_teacher_label": "single-task rationale then teacher label",
-    "rationale_as_input": "rationale as input",
-    "few_shot_cot": "few-shot CoT",
-}
-TEACHER = "few_shot_cot"
 ABSENT = "–"
 
 
@@ -54,16 +45,12 @@ class Row:
 
     @property
     def method_name(self) -> str:
-        return method_name(self.method)
+        return words_of(self.method)
 
     @property
     def title(self) -> str:
         """Method, with the run's name where that says more."""
         return self.name if self.name == self.method_name else f"{self.method_name} ({self.name})"
-
-
-def method_name(method: str) -> str:
-    return METHOD_NAMES.get(method, method.replace("_", " "))
 
 
 def make_rows(runs: Sequence[Run], teachers: Sequence[Mapping[str, Any] | str | Path] = ()) -> list[Row]:
@@ -193,15 +180,18 @@ def _claim(a: str, b: str, difference: Difference) -> str:
         return f"{a} and {b} are equally accurate on {rows} with {kind} of {difference.standard_error:.1f} points."
     direction = "above" if difference.points > 0 else "below"
     numbers = f"{a} is {abs(difference.points):.1f} points {direction} {b} on {rows}"
-    if difference.standard_error == 0.0:
-        return f"{numbers}; every row points the same way, so the formula gives no noise to hold it against; nothing is claimed."
-    ratio = f"{abs(difference.points) / difference.standard_error:.2f} standard errors"
+    if difference.standard_error == 0.0 and not difference.paired:
+        return f"{numbers}; the formula gives no noise to hold it against, so nothing is claimed."
+    if difference.paired:
+        measure = f"McNemar's p {p_text(difference.mcnemar_p)}"
+    else:
+        measure = f"{abs(difference.points) / difference.standard_error:.2f} standard errors"
     verdict = (
-        "below the noise (under 2), so it is no evidence that they differ"
+        "below the noise, so it is no evidence that they differ"
         if difference.below_noise
         else "beyond the noise"
     )
-    return f"{numbers}, with {kind} of {difference.standard_error:.1f}: {ratio}, {verdict}."
+    return f"{numbers}, with {kind} of {difference.standard_error:.1f}: {measure}, {verdict}."
 
 
 # -- text --------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
-"""Is a difference between two accuracies more than the noise of the test rows? Closed forms only, in points (percent)."""
+"""Is a difference between two accuracies more than noise? The rule for one model a side, in points (percent).
+
+Of several seeds a side, `paired_tests` decides, by the same test where there is one.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NOISE_STANDARD_ERRORS = 2.0  # about 95 % of differences between equal methods fall inside, for a normal error
+LEVEL = 0.05  # a difference that chance makes at least this often is noise
+NOISE_STANDARD_ERRORS = 2.0  # that level, for a normal error
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,18 @@ class Difference:
     points: float
     standard_error: float
     num_examples: int
-    paired: bool
+    mcnemar_p: float | None = None  # of the rows that both answered; None where that is not known row by row
+
+    @property
+    def paired(self) -> bool:
+        return self.mcnemar_p is not None
 
     @property
     def below_noise(self) -> bool:
-        return abs(self.points) < NOISE_STANDARD_ERRORS * self.standard_error
+        """By McNemar's exact test, else by the standard error; one of 0 is no measure of anything."""
+        if self.mcnemar_p is not None:
+            return self.mcnemar_p >= LEVEL
+        return not self.standard_error or abs(self.points) < NOISE_STANDARD_ERRORS * self.standard_error
 
 
 def accuracy_standard_error(num_correct: int, num_examples: int) -> float:
@@ -31,7 +42,7 @@ def unpaired_difference(a: tuple[int, int], b: tuple[int, int]) -> Difference:
     """Difference of two (num_correct, num_examples), as if their rows were drawn apart: SE² = SE_a² + SE_b²."""
     points = 100.0 * (a[0] / a[1] - b[0] / b[1])
     standard_error = math.hypot(accuracy_standard_error(*a), accuracy_standard_error(*b))
-    return Difference(points, standard_error, num_examples=min(a[1], b[1]), paired=False)
+    return Difference(points, standard_error, num_examples=min(a[1], b[1]))
 
 
 def paired_difference(a: Mapping[str, bool], b: Mapping[str, bool]) -> Difference:
@@ -49,4 +60,23 @@ def paired_difference(a: Mapping[str, bool], b: Mapping[str, bool]) -> Differenc
     n = len(differences)
     mean = sum(differences) / n
     variance = sum(d * d for d in differences) / n - mean * mean
-    return Difference(100.0 * mean, 100.0 * math.sqrt(max(variance, 0.0) / n), num_examples=n, paired=True)
+    return Difference(
+        100.0 * mean,
+        100.0 * math.sqrt(max(variance, 0.0) / n),
+        num_examples=n,
+        mcnemar_p=mcnemar(differences.count(1), differences.count(-1)),
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p of the exact McNemar test: of the rows that one alone gets right, each is a's with chance 1/2."""
+    if only_a + only_b == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def p_text(p_value: float) -> str:
+    """'= 0.0312', and '< 0.0001' where fewer places would say 0."""
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.4f}"

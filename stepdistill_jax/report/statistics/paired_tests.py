@@ -8,6 +8,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
+from stepdistill_jax.report.statistics.noise import LEVEL, mcnemar
+
 NUM_REPLICATES = 10_000
 _BLOCK = 500  # replicates at a time, so that 10,000 kinds of rows need 40 MB and not 800
 _SEED = 0  # of the bootstrap: the same inputs give the same report
@@ -45,10 +47,12 @@ class PairedTest:
 
     @property
     def below_noise(self) -> bool:
-        """Whether the 95 % interval holds 0, seeds spread too much for a difference at 5 %, or no outcome on so few rows could pass
-        the sign test at 5 %."""
-        spread = self.seeds_p is not None and self.seeds_p >= 0.05
-        return self.low <= 0.0 <= self.high or spread or 2.0 ** (1 - self.num_examples) >= 0.05
+        """Of single models, whether the exact test says so. Of several, whether the 95 % interval holds 0, seeds spread too much
+        for a difference at 5 %, or no outcome on so few rows could pass the sign test at 5 %."""
+        if self.mcnemar_p is not None:
+            return self.mcnemar_p >= LEVEL
+        spread = self.seeds_p is not None and self.seeds_p >= LEVEL
+        return self.low <= 0.0 <= self.high or spread or 2.0 ** (1 - self.num_examples) >= LEVEL
 
 
 def paired_test(
@@ -102,7 +106,7 @@ def paired_test(
         p_value=min(1.0, 2.0 * (int(tail) + 1) / (num_replicates + 1)),
         num_examples=a.shape[1],
         num_seeds=(len(a), len(b)),
-        mcnemar_p=mcnemar(a[0], b[0]) if len(a) == len(b) == 1 else None,
+        mcnemar_p=mcnemar(int(np.sum(a & ~b)), int(np.sum(b & ~a))) if len(a) == len(b) == 1 else None,
         seeds_p=_t_test(a.mean(axis=1), b.mean(axis=1), paired=seeds_paired)
         if min(len(a), len(b)) > 1
         else None,
@@ -146,11 +150,3 @@ def _seed_shares(
 ) -> Float[np.ndarray, "count seeds"]:
     num_drawn = max(1, num_seeds - 1)
     return generator.multinomial(num_drawn, np.full(num_seeds, 1.0 / num_seeds), size=count) / num_drawn
-
-
-def mcnemar(a: Bool[np.ndarray, " rows"], b: Bool[np.ndarray, " rows"]) -> float:
-    """Two-sided p of the exact McNemar test: of the rows that one alone gets right, each is a's with chance 1/2."""
-    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    if only_a + only_b == 0:
-        return 1.0
-    return float(scipy.stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)

@@ -8,18 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The palette of Okabe and Ito (Color Universal Design, 2008), without yellow, which is faint on white. Their black is
-# INK here: the one colour that the page turns light in dark mode.
-INK = "#1b1f24"
-PALETTE = {
-    "fine_tuning": "#0072B2",
-    "step_by_step": "#D55E00",
-    "task_distillation": "#009E73",
-    "step_by_step_teacher_label": "#CC79A7",
-    "rationale_then_label": "#56B4E9",
-    "rationale_as_input": "#E69F00",
-    "few_shot_cot": INK,
-}
+from stepdistill_jax.base.methods import INK, METHODS
+
 GRID = "#8a9099"
 MARKERS = "os^DvPX<>*hp"
 WIDTH, HEIGHT = 6.4, 4.0  # inches
@@ -40,12 +30,11 @@ class Figure:
 
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
     """A colour for each method: the same one in every figure and report; methods of your own share what is left."""
-    colours = {method: PALETTE[method] for method in methods if method in PALETTE}
-    spare = [colour for colour in PALETTE.values() if colour not in colours.values()] or list(
-        PALETTE.values()
-    )
-    strangers = sorted(set(methods) - set(PALETTE))
-    return colours | {method: spare[i % len(spare)] for i, method in enumerate(strangers)}
+    colours = {name: METHODS[name].colour for name in methods if name in METHODS}
+    palette = [method.colour for method in METHODS.values()]
+    spare = [colour for colour in palette if colour not in colours.values()] or palette
+    strangers = sorted(set(methods) - set(METHODS))
+    return colours | {name: spare[i % len(spare)] for i, name in enumerate(strangers)}
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepdistill_jax.report.runs.tables import TEACHER
+from stepdistill_jax.base.methods import TEACHER
 from stepdistill_jax.report.statistics.noise import (
-    NOISE_STANDARD_ERRORS,
+    Difference,
     accuracy_standard_error,
+    p_text,
     unpaired_difference,
 )
 from stepdistill_jax.report.statistics.paired_tests import over_seeds, paired_test
@@ -57,11 +58,6 @@ class Comparison:
         if min(len(self.a.runs), len(self.b.runs)) == 1 and TEACHER not in (self.a.method, self.b.method):
             return f"{numbers}: beyond the noise of the test rows; with one seed of a side, that is of these models only."
         return f"{numbers}: beyond the noise."
-
-
-def p_text(p_value: float) -> str:
-    """'= 0.0312', and '< 0.0001' where fewer places would say 0."""
-    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.4f}"
 
 
 def compare_groups(sweep: Sweep) -> list[Comparison]:
@@ -120,11 +116,9 @@ def _compare(a: Group, b: Group, where: str) -> Comparison:
         _right(b, ids),
         seeds_paired=seeds_a == seeds_b and TEACHER not in (a.method, b.method),
     )
-    # The exact test decides for single models; the bootstrap's interval stands beside it.
-    below_noise = test.below_noise if test.mcnemar_p is None else test.mcnemar_p >= 0.05
     return Comparison(
         a.dataset, where, a, b, test.points, test.standard_error, test.low, test.high, test.p_value, test.mcnemar_p,
-        test.seeds_p, test.num_examples, below_noise,
+        test.seeds_p, test.num_examples, test.below_noise,
     )  # fmt: skip
 
 
@@ -141,22 +135,21 @@ def _compare_unpaired(a: Group, b: Group, where: str) -> Comparison:
             np.hypot(means[0].standard_error or 0.0, means[1].standard_error or 0.0),
         )
     )
-    points = means[0].mean - means[1].mean
-    below_noise = abs(points) < NOISE_STANDARD_ERRORS * error or error == 0.0
+    difference = Difference(means[0].mean - means[1].mean, error, min(n for _, n in counts))
     return Comparison(
         a.dataset,
         where,
         a,
         b,
-        points,
+        difference.points,
         error,
         None,
         None,
         None,
         None,
         None,
-        min(n for _, n in counts),
-        below_noise,
+        difference.num_examples,
+        difference.below_noise,
     )
 
 

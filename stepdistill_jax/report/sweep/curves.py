@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.report.runs.figures import CURVES, Curve, points
 from stepdistill_jax.report.runs.folder import Run, read_run
-from stepdistill_jax.report.runs.tables import method_name
 from stepdistill_jax.report.style.drawing import Figure, method_colours, save_figure
 from stepdistill_jax.report.sweep.folder import Group, Sweep
 
@@ -53,7 +53,7 @@ def _draw(
             )  # fmt: skip
         for method in order:
             style = _DASHES[order.index(method) % 4]
-            axes.plot([], [], color=colours[method], linestyle=style, label=method_name(method))
+            axes.plot([], [], color=colours[method], linestyle=style, label=words_of(method))
         axes.set_xlabel("step")
         axes.set_ylabel(curve.axis)
         axes.set_title(f"{curve.title} · {place}", loc="left")
@@ -67,7 +67,7 @@ def _draw(
             handlelength=3.6,
         )
 
-    last = [f"{method_name(method)}: {found[-1][1]:.4g} at step {found[-1][0]:,}" for method, found in lines]
+    last = [f"{words_of(method)}: {found[-1][1]:.4g} at step {found[-1][0]:,}" for method, found in lines]
     name = f"{place.replace(' · ', '-')}-{curve.name}"
     counts = f"n = {len(lines)} runs, each a line, with the most data"
     yield save_figure(name, f"{curve.title}, {place}", draw, "; ".join(last), counts, folder=folder)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stepdistill_jax.report.runs.tables import TEACHER
+from stepdistill_jax.base.methods import TEACHER
 from stepdistill_jax.report.sweep.comparisons import Comparison
 from stepdistill_jax.report.sweep.folder import Sweep
 from stepdistill_jax.report.sweep.runs import SweepRun

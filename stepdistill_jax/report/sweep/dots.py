@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.report.runs.tables import count_text
 from stepdistill_jax.report.statistics.paired_tests import over_seeds
-from stepdistill_jax.report.style.drawing import INK, MARKERS, PALETTE, Figure, method_colours, save_figure
+from stepdistill_jax.report.style.drawing import INK, MARKERS, Figure, method_colours, save_figure
 from stepdistill_jax.report.sweep.comparisons import beats_teacher, teacher_percent
 from stepdistill_jax.report.sweep.folder import Group, Sweep
 from stepdistill_jax.report.sweep.published import Published, crosses_text
@@ -20,7 +21,7 @@ def line_looks(lines: Sequence[Sequence[Group]]) -> list[Mapping[str, Any]]:
     """Colour by method; marker and dashes differ between all lines, so that they can be told apart in grey."""
     methods = [line[0].method for line in lines]
     colours = method_colours(methods)
-    known = [*PALETTE, *sorted(set(methods) - set(PALETTE))]
+    known = [*METHODS, *sorted(set(methods) - set(METHODS))]
     looks, used = [], set()
     for method in methods:
         index = known.index(method)

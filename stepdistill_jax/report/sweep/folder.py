@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import METHODS, TEACHER, words_of
 from stepdistill_jax.report.runs.folder import is_number
-from stepdistill_jax.report.runs.tables import METHOD_NAMES, TEACHER, method_name
 from stepdistill_jax.report.sweep.runs import SEEDS, SweepRun, read_sweep_run
 
 # Settings of a run in the order of the tables' columns; others follow by name.
@@ -15,7 +15,7 @@ SETTINGS = ("dataset", "method", "teacher", "size", "train_share", "rationale_we
 BASELINES = ("fine_tuning", "task_distillation")  # the first that is there
 _HIDDEN = ("gin_file",)  # `size` says it in a word
 _DEFAULTS = {"rationale_weight": 1.0, "pairing": "mixture", "prefixes": "paper"}  # left out of labels
-_ORDER = tuple(METHOD_NAMES)
+_ORDER = tuple(METHODS)
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ def _groups(runs: Sequence[SweepRun], varying: Sequence[str]) -> list[Group]:
 def _label(run: SweepRun, varying: Sequence[str]) -> str:
     """'step-by-step, λ 0.5': what is unusual about it, without what the axes and cells of a comparison say already."""
     if run.method == TEACHER:
-        return f"{method_name(TEACHER)} ({run.settings.get('teacher') or 'teacher'})"
+        return f"{words_of(TEACHER)} ({run.settings.get('teacher') or 'teacher'})"
     extra = [name for name in varying if name not in ("dataset", "method", "size", "train_share")]
     shown = [name for name in extra if run.settings.get(name) not in (None, _DEFAULTS.get(name))]
     words = [setting_text(name, run.settings[name]) for name in shown]
-    return ", ".join([method_name(run.method), *words])
+    return ", ".join([words_of(run.method), *words])
 
 
 def setting_text(name: str, value: Any) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepdistill_jax.report.runs.tables import method_name
+from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.report.sweep.folder import Group
 
 FILE = "published.csv"
@@ -32,7 +32,7 @@ class Published:
 
     @property
     def label(self) -> str:
-        return f"{method_name(self.method)} ({self.source})"
+        return f"{words_of(self.method)} ({self.source})"
 
     def is_of(self, group: Group) -> bool:
         """Whether it is of the same method, taught by the same teacher, on the same dataset."""

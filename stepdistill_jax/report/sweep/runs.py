@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.methods import TEACHER
 from stepdistill_jax.report.runs.folder import (
     PREDICTIONS_NAME,
     Accuracy,
@@ -16,7 +17,6 @@ from stepdistill_jax.report.runs.folder import (
     read_json_lines,
     read_predictions,
 )
-from stepdistill_jax.report.runs.tables import TEACHER
 
 SEEDS = ("seed", "subset_seed")
 

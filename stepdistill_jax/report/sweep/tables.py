@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepdistill_jax.base.intervals import wilson_interval
-from stepdistill_jax.report.runs.tables import ABSENT, TEACHER, count_text, duration, method_name
+from stepdistill_jax.base.methods import TEACHER, words_of
+from stepdistill_jax.report.runs.tables import ABSENT, count_text, duration
 from stepdistill_jax.report.statistics.noise import accuracy_standard_error
 from stepdistill_jax.report.statistics.paired_tests import over_seeds
 from stepdistill_jax.report.style.table import Cell, Column, Table
@@ -43,7 +44,7 @@ def _setting_cell(name: str, value: Any) -> Cell:
     if value is None:
         return Cell(ABSENT)
     if name == "method":
-        return Cell(method_name(value), value)
+        return Cell(words_of(value), value)
     if name == "train_share":
         return Cell(f"{100 * value:g} %", value)
     return Cell(f"{value:g}" if isinstance(value, float) else str(value), value)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.report import write_report
-from stepdistill_jax.report.style.drawing import PALETTE, method_colours
+from stepdistill_jax.report.style.drawing import method_colours
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 CURVES = (
@@ -213,7 +214,7 @@ def test_a_method_keeps_its_colour_whatever_stands_beside_it():
         method_colours(["step_by_step"]),
         method_colours(["mine", "fine_tuning", "step_by_step"]),
     )
-    assert alone["step_by_step"] == together["step_by_step"] == PALETTE["step_by_step"]
+    assert alone["step_by_step"] == together["step_by_step"] == METHODS["step_by_step"].colour
     assert together["mine"] not in (together["fine_tuning"], together["step_by_step"])
 
 

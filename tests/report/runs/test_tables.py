@@ -68,7 +68,7 @@ def test_rows_are_sorted_by_dataset_then_test_accuracy(run_folder):
     ]
 
 
-def test_a_difference_within_two_standard_errors_is_said_to_be_noise(run_folder):
+def test_a_difference_that_chance_makes_often_is_said_to_be_noise(run_folder):
     runs = read_runs(
         [run_folder("a", num_correct=120), run_folder("b", method="fine_tuning", num_correct=112, seed=1)]
     )
@@ -77,7 +77,7 @@ def test_a_difference_within_two_standard_errors_is_said_to_be_noise(run_folder)
     assert "below the noise" in sentence
 
 
-def test_a_difference_beyond_two_standard_errors_is_said_to_be_beyond(run_folder):
+def test_a_difference_that_chance_hardly_makes_is_said_to_be_beyond(run_folder):
     runs = read_runs(
         [run_folder("a", num_correct=160), run_folder("b", method="fine_tuning", num_correct=100, seed=1)]
     )
@@ -101,9 +101,10 @@ def test_runs_with_other_test_rows_or_datasets_are_not_compared(run_folder):
     assert comparisons(make_rows(read_runs([a, run_folder("c", dataset="cqa")]))) == []
 
 
-def test_nothing_is_claimed_where_the_formula_gives_no_noise(run_folder):
+def test_where_every_row_points_the_same_way_the_exact_test_decides_and_no_formula(run_folder):
     runs = read_runs([run_folder("a", num_correct=200), run_folder("b", num_correct=0)])
-    assert "nothing is claimed" in comparisons(make_rows(runs))[0]
+    assert "standard error of 0.0: McNemar's p < 0.0001, beyond the noise" in comparisons(make_rows(runs))[0]
+    assert unpaired_difference((200, 200), (0, 200)).below_noise
     same = read_runs([run_folder("c", num_correct=200), run_folder("d", num_correct=200)])
     assert "equally accurate" in comparisons(make_rows(same))[0]
 
