@@ -111,6 +111,6 @@ def _ask(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
 
 
 def _delete_other_checkpoints(folder: Path, *, chosen: int | None) -> None:
-    for path in folder.glob("checkpoint_*"):
+    for path in folder.glob("checkpoint_*"):  # and what a save that was killed has left
         if path.name != f"checkpoint_{chosen}":
             shutil.rmtree(path)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import PARAMETERS, numpy_dtype, open_checkpoint
 from stepdistill_jax.interop.from_huggingface import DEFAULT_STEP, convert_from_huggingface
@@ -103,7 +104,7 @@ def _copy(source: str, destination: Path, dtype: str | None) -> list[str]:
                 cast(numbers, dtype, name=name) if is_float and name.startswith(PARAMETERS) else numbers,
             )
 
-    checkpoint = destination / f"checkpoint_{saved.step}"
+    checkpoint = destination / checkpoint_folders.name_of(saved.step)
     write_checkpoint(checkpoint, arrays(), step=saved.step)
     return [
         f"{checkpoint}: in T5X's layout of msgpack and zarr, with the optimizer's state if {source} has it"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.whole_files import new_folder
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import ArrayInParts, write_parameters
 from stepdistill_jax.interop import parameter_names
@@ -93,7 +94,7 @@ def convert_from_huggingface(
         vocabulary = str(destination / BESIDE / SENTENCEPIECE) if has_file else None
         converted = ConvertedModel(
             sizes=sizes,
-            checkpoint=destination / f"checkpoint_{step}",
+            checkpoint=destination / checkpoint_folders.name_of(step),
             gin_file=destination / NETWORK_GIN,
             vocabulary=vocabulary or PUBLIC_VOCABULARIES.get(sizes.family),
             num_parameters=sum(int(np.prod(parameter.shape)) for parameter, _ in matched),
@@ -109,7 +110,9 @@ def convert_from_huggingface(
         )
         (folder / NETWORK_GIN).write_text(text, encoding="utf-8")
         with tqdm(total=total, unit="B", unit_scale=True, desc="convert", disable=None) as progress:
-            write_parameters(folder / f"checkpoint_{step}", _arrays(matched, dtype, progress), step=step)
+            write_parameters(
+                folder / checkpoint_folders.name_of(step), _arrays(matched, dtype, progress), step=step
+            )
     return converted
 
 

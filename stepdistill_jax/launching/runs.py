@@ -4,11 +4,11 @@ The model is rebuilt from the run's own config.gin, so nothing but the folder (a
 """
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.launching import launch
 
 
@@ -90,16 +90,14 @@ def _config(run: Path) -> str:
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
-    # An interrupted save leaves a folder of a longer name.
-    names = [re.fullmatch(r"checkpoint_(\d+)", path.name) for path in run.iterdir()]
-    steps = sorted(int(name[1]) for name in names if name)
+    steps = checkpoint_folders.steps_in(run)
     if not steps:
         raise FileNotFoundError(f"{run} has no checkpoint yet.")
     if step is not None and step not in steps:
         raise FileNotFoundError(
             f"{run} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}."
         )
-    return run.absolute() / f"checkpoint_{steps[-1] if step is None else step}"
+    return run.absolute() / checkpoint_folders.name_of(steps[-1] if step is None else step)
 
 
 def _bindings(run: Path, step: int | None, task: str | None) -> list[str]:

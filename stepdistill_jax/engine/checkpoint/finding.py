@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.engine.checkpoint import saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import (
     RestoreCheckpointConfig,
@@ -24,7 +25,7 @@ def latest_step(checkpoints_dir: str | os.PathLike[str]) -> int | None:
 
 def get_checkpoint_dir(checkpoints_dir: str | os.PathLike[str], step: int) -> str:
     """checkpoints_dir/checkpoint_<step>."""
-    return os.path.join(checkpoints_dir, f"checkpoint_{step}")
+    return os.path.join(checkpoints_dir, checkpoint_folders.name_of(step))
 
 
 def find_checkpoints(cfg: RestoreCheckpointConfig) -> list[epath.Path]:

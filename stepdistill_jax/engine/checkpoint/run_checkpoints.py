@@ -23,8 +23,8 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.messages import nearest
-from stepdistill_jax.engine.checkpoint import saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveBestCheckpointer, SaveCheckpointConfig
 from stepdistill_jax.engine.checkpoint.state_utils import get_name_tree
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
@@ -114,11 +114,7 @@ class RunCheckpoints:
 
     def latest_step(self) -> int | None:
         """The newest checkpoint that was written whole, or None."""
-        return max(saved_checkpoint.checkpoint_steps(self._folder), default=None)
-
-    def restore_stream(self, step: int) -> StreamPosition:
-        """The stream's position that was saved after `step`."""
-        return read_stream_position(self._folder / f"checkpoint_{step}")
+        return max(checkpoint_folders.steps_in(self._folder), default=None)
 
     def close(self) -> None:
         """Waits for the last save; raises what went wrong in it."""
@@ -140,7 +136,7 @@ class RunCheckpoints:
         self._saving = None
 
     def _failure(self, error: Exception) -> OSError:
-        folder = self._folder / f"checkpoint_{self._saving}"
+        folder = self._folder / checkpoint_folders.name_of(self._saving)
         cause = " ".join(str(error).split()) or type(error).__name__
         return OSError(
             f"{folder} could not be saved: {cause}. The run stops; started again, it goes on from the checkpoint before. "
@@ -214,7 +210,9 @@ class _Pinned(PreservationPolicy):
     def should_preserve(
         self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
     ) -> Sequence[bool]:
-        return [(self.folder / f"checkpoint_{info.step}" / _PINNED).exists() for info in checkpoints]
+        return [
+            (self.folder / checkpoint_folders.name_of(info.step) / _PINNED).exists() for info in checkpoints
+        ]
 
 
 def _free_space(folder: Path) -> str:

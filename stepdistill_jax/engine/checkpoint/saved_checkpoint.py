@@ -15,13 +15,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import tensorstore as ts
 from flax import serialization, traverse_util
+
+from stepdistill_jax.base import checkpoint_folders
 
 PARAMETERS = "target/"
 STEP = "state/step"
@@ -123,12 +124,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SavedCheckpoint:
 def checkpoint_steps(folder: str | os.PathLike[str]) -> list[int]:
     """The steps of the whole checkpoints in a folder, in ascending order; those half written have other names."""
     name = os.fspath(folder)
-    if _BUCKET.fullmatch(name):
-        keys = open_folder(name).list().result()
-        folders = {key.decode().split("/")[0] for key in keys if b"/" in key}
-    else:
-        folders = {entry.name for entry in Path(name).glob("checkpoint_*") if entry.is_dir()}
-    return sorted(int(match[1]) for name in folders if (match := re.fullmatch(r"checkpoint_(\d+)", name)))
+    if not _BUCKET.fullmatch(name):
+        return checkpoint_folders.steps_in(name)
+    keys = open_folder(name).list().result()
+    return checkpoint_folders.steps_of({key.decode().split("/")[0] for key in keys if b"/" in key})
 
 
 def open_folder(path: str) -> ts.KvStore:
@@ -229,7 +228,7 @@ def _what_is_there(folder: str) -> str:
 
 
 def _named(steps: Iterable[int]) -> str:
-    return ", ".join(f"checkpoint_{step}" for step in steps) or "no checkpoint_<step>"
+    return ", ".join(map(checkpoint_folders.name_of, steps)) or "no checkpoint_<step>"
 
 
 def numpy_dtype(array: ts.TensorStore) -> np.dtype:

@@ -7,7 +7,6 @@ buffers too, so it can be large, and it fits the number of processes that wrote 
 """
 
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.engine.data.train_stream import Batch, TokenCounts
 
 _STATES = "stream_state"
@@ -75,7 +75,7 @@ class TfDataStream:
         if first_draw:
             if model_dir is None:
                 raise FileNotFoundError(f"Batch {first_draw} of a tf.data stream needs a run's saved state.")
-            _restore(iterator, model_dir / _STATES / f"checkpoint_{step}")
+            _restore(iterator, model_dir / _STATES / checkpoint_folders.name_of(step))
         return TfDataBatches(iterator, first_draw, self._num_shards)
 
 
@@ -113,7 +113,7 @@ class TfDataBatches:
     def save_state(self, model_dir: Path, step: int) -> None:
         """Writes the state that goes with the checkpoint of `step`, and drops those whose checkpoints are gone."""
         states = model_dir / _STATES
-        folder = states / f"checkpoint_{step}"
+        folder = states / checkpoint_folders.name_of(step)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=states, prefix=".writing-") as temporary:
             tf.train.Checkpoint(iterator=self._iterator).write(str(Path(temporary) / _name()))
@@ -152,9 +152,7 @@ def _restore(iterator: tf.data.Iterator, folder: Path) -> None:
 
 def _drop_old(states: Path, model_dir: Path) -> None:
     """Keeps the two newest, as the checkpoint before may still be on its way, and those that have a checkpoint."""
-    steps = sorted(
-        int(match[1]) for path in states.iterdir() if (match := re.fullmatch(r"checkpoint_(\d+)", path.name))
-    )
-    for step in steps[:-2]:
-        if not (model_dir / f"checkpoint_{step}").exists():
-            shutil.rmtree(states / f"checkpoint_{step}", ignore_errors=True)
+    for step in checkpoint_folders.steps_in(states)[:-2]:
+        name = checkpoint_folders.name_of(step)
+        if not (model_dir / name).exists():
+            shutil.rmtree(states / name, ignore_errors=True)

@@ -13,7 +13,7 @@ import numpy as np
 from clu import metric_writers
 from jax.experimental import multihost_utils
 
-from stepdistill_jax.base import whole_files
+from stepdistill_jax.base import checkpoint_folders, whole_files
 from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveCheckpointConfig
 from stepdistill_jax.engine.checkpoint.run_checkpoints import (
@@ -72,7 +72,7 @@ class RunRecorder:
 
     @property
     def checkpoint_path(self) -> Path:
-        return self.model_dir.absolute() / f"checkpoint_{self.resumes_at}"
+        return self.model_dir.absolute() / checkpoint_folders.name_of(self.resumes_at)
 
     def seed_and_position(
         self, random_seed: int | None, *, begins_like: os.PathLike[str] | None = None
@@ -234,7 +234,7 @@ class RunRecorder:
         if latest is None:
             preemption.end(f"preempted at step {step}; nothing was saved.")
         preemption.end(
-            f"preempted at step {step}, saved in {self.model_dir}/checkpoint_{latest}; the same command goes on from there."
+            f"preempted at step {step}, saved in {self.model_dir / checkpoint_folders.name_of(latest)}; the same command goes on from there."
         )
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.teacher.answers.language_model import LanguageModel
 from stepdistill_jax.teacher.answers.requests import Answer, Request, RequestError, Sampling
 from stepdistill_jax.teacher.backends.batching import Batched
@@ -192,12 +193,9 @@ def _find(model: str, gin_file: Any) -> tuple[Path, Path]:
             f"--teacher t5x:{model}: no config.gin there; name a run's folder, or add --teacher_option gin_file=FILE."
         )
     found = Path(gin_file) if gin_file is not None else path / "config.gin"
-    steps = sorted(
-        int(child.name[11:]) for child in path.iterdir() if re.fullmatch(r"checkpoint_\d+", child.name)
-    )
-    return (
-        path / f"checkpoint_{steps[-1]}" if steps else path
-    ).absolute(), found.absolute() if found.is_file() else found
+    steps = checkpoint_folders.steps_in(path)
+    checkpoint = path / checkpoint_folders.name_of(steps[-1]) if steps else path
+    return checkpoint.absolute(), found.absolute() if found.is_file() else found
 
 
 def _positive(options: dict[str, Any], name: str, default: int) -> int:

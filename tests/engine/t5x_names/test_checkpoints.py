@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from stepdistill_jax.engine.checkpoint.finding import find_checkpoint
+from stepdistill_jax.engine.checkpoint.run_checkpoints import read_stream_position
 from stepdistill_jax.engine.optim import adafactor, optimizers
 from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -73,7 +74,7 @@ def test_a_saved_state_and_the_stream_s_position_come_back(saved, abstract_state
     folder, state = saved
     checkpoints = RunCheckpoints(folder, SaveCheckpointConfig())
     assert checkpoints.latest_step() == 40
-    assert checkpoints.restore_stream(40) == POSITION
+    assert read_stream_position(folder / "checkpoint_40") == POSITION
     checkpoints.close()
     restored = restore_checkpoint(folder / "checkpoint_40", abstract_state(), mesh)
     assert_equal_states(restored, state)
@@ -177,7 +178,7 @@ def test_a_torn_checkpoint_is_not_loaded(torn):
     assert find_checkpoint(RestoreCheckpointConfig(str(torn))) == torn / "checkpoint_40"
     checkpoints = RunCheckpoints(torn, SaveCheckpointConfig())
     assert checkpoints.latest_step() == 40
-    assert checkpoints.restore_stream(40) == POSITION
+    assert read_stream_position(torn / "checkpoint_40") == POSITION
     checkpoints.close()
 
 
