@@ -4,7 +4,7 @@
     python bench/teacher_job.py --rows 100000      for the memory: to compare with that of 10,000
 
 Measured on 2 cores: 92.7 to 93.0 % of the ideal and 540 us of client CPU a request on Python 3.11, 95.2 to 95.5 % and 575 us on 3.12.
-The server is tests/teacher/mock_llm_server.py in a process of its own; the job is the whole one, from prepared examples to
+The server is mock_llm_server.py in a process of its own; the job is the whole one, from prepared examples to
 written records. `--compare` measures, with the same server, the ways of sending a request that were considered.
 """
 
@@ -22,7 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-SERVER = Path(__file__).resolve().parents[1] / "tests" / "teacher" / "mock_llm_server.py"
+SERVER = Path(__file__).with_name("mock_llm_server.py")
 QUESTION = "Mia has {} plums and gets 2 more. How many plums does she have?"
 
 

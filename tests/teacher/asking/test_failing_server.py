@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from mock_llm_server import MockServer, Reply, plums
 
+from bench.mock_llm_server import MockServer, Reply, plums
 from stepdistill_jax import datasets
 from stepdistill_jax.datasets import record_io, registry
 from stepdistill_jax.teacher import JobSettings, ModelSettings, teach

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mock_llm_server import MockServer, Reply, plums
 
+from bench.mock_llm_server import MockServer, Reply, plums
 from stepdistill_jax.datasets import record_io
 
 HERE = Path(__file__).parents[1]

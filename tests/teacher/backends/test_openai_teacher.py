@@ -5,8 +5,8 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from mock_llm_server import MockServer, Reply
 
+from bench.mock_llm_server import MockServer, Reply
 from stepdistill_jax.teacher import Message, ModelSettings, Request, RequestError, Sampling
 from stepdistill_jax.teacher.asking.answer_store import AnswerStore, Batch
 from stepdistill_jax.teacher.backends.openai_teacher import make, request_body, retry_after_seconds

@@ -1,8 +1,8 @@
 """A local OpenAI-compatible server that answers what a test says, or fails as it says; standard library only.
 
-    python tests/teacher/mock_llm_server.py --latency 0.05        prints its port, and serves until it is killed
+    python bench/mock_llm_server.py --latency 0.05        prints its URL, and serves until it is killed
 
-In a test: `with MockServer(behaviour) as server: … server.url … server.answered`.
+Tests of the teacher use it, too: `with MockServer(behaviour) as server: … server.url … server.answered`.
 """
 
 import argparse
