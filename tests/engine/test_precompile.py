@@ -29,7 +29,7 @@ def test_topologies_are_named_by_chip_and_shape():
     v4 = topologies.parse_topology("v4:2x2x4")
     assert (v4.platform, v4.num_devices, v4.chip.memory_bytes) == ("tpu", 16, 32 * 2**30)
     a100 = topologies.parse_topology("a100-40x16")
-    assert (a100.platform, a100.num_devices, a100.num_hosts) == ("gpu", 16, 2)
+    assert (a100.platform, a100.num_devices, a100.shape[0]) == ("gpu", 16, 2)
     assert topologies.parse_topology("cpu:8").usable_bytes is None
 
 

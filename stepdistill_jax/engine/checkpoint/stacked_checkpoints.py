@@ -8,14 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 PyTree = Any
 
 _STACKED = re.compile(r"^((?:.*/)?)(encoder|decoder)/\2/(.+)$")
-_LAYER = re.compile(r"^((?:.*/)?)(encoder|decoder)/layers_(\d+)/(.+)$")
 _MOMENTS = ("v_row", "v_col", "v", "m")
 _PARAM_STATES = "state/param_states/"
 _MIN_DIM_SIZE_TO_FACTOR = 128  # T5X's Adafactor, and ours
@@ -55,23 +53,6 @@ def unstack_layers(tree: PyTree, scan_axis: int = 1) -> PyTree:
             for name, moment in _moments_of_layer(moments, leaf.shape, i, scan_axis, path).items():
                 apart[f"{state_place}/{name}"] = moment
     return traverse_util.unflatten_dict(apart, sep="/")
-
-
-def stack_layers(params: PyTree, scan_axis: int = 1) -> PyTree:
-    """The nested dict of parameters in T5X's stacked layout: what its scalable_t5 network takes."""
-    flat = traverse_util.flatten_dict(dict(params), sep="/")
-    stacked: dict[str, Any] = {}
-    layers: dict[str, dict[int, Any]] = {}
-    for path, leaf in flat.items():
-        match = _LAYER.match(path)
-        if match is None:
-            stacked[path] = leaf
-            continue
-        start, stack, number, rest = match.groups()
-        layers.setdefault(f"{start}{stack}/{stack}/{rest}", {})[int(number)] = leaf
-    for path, by_number in layers.items():
-        stacked[path] = jnp.stack([by_number[i] for i in range(len(by_number))], axis=scan_axis)
-    return traverse_util.unflatten_dict(stacked, sep="/")
 
 
 def _num_layers(path: str, leaf: Any, scan_axis: int) -> int:

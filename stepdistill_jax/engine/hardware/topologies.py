@@ -123,10 +123,6 @@ class Topology:
         fraction = GPU_MEMORY_FRACTION if self.platform == "gpu" else 1.0
         return int(self.chip.memory_bytes * fraction)
 
-    @property
-    def num_hosts(self) -> int:
-        return self.shape[0] if self.platform == "gpu" else 1
-
 
 def parse_topology(name: str) -> Topology:
     """A topology from its name.

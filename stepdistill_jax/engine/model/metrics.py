@@ -132,10 +132,6 @@ def is_time_metric(value: Any) -> bool:
     return isinstance(value, Time)
 
 
-def create_metrics_dict(float_metrics: Mapping[str, Scalar]) -> dict[str, Sum]:
-    return {name: Sum(total) for name, total in float_metrics.items()}
-
-
 def shape_obj_to_defined_obj(metric: clu_metrics.Metric) -> clu_metrics.Metric:
     """A metric of zeros for one of shapes (from `jax.eval_shape`): the start of a sum over microbatches."""
 

@@ -92,7 +92,7 @@ class OptimizerDef(abc.ABC):
         return serialization.from_state_dict(target, state_dict["target"]), restored
 
 
-OptimizerDefType = OptimizerDef
+OptimizerDefType = OptimizerDef  # T5X's name in the signatures of models
 
 
 class Optimizer(struct.PyTreeNode):
@@ -113,9 +113,6 @@ class Optimizer(struct.PyTreeNode):
     def restore_state(self, state_dict: Mapping[str, Any]) -> "Optimizer":
         target, state = self.optimizer_def.restore_state(self.target, self.state, state_dict)
         return self.replace(target=target, state=state)
-
-
-OptimizerType = Optimizer
 
 
 def is_logical_axes(value: Any) -> bool:

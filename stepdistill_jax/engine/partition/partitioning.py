@@ -181,16 +181,6 @@ class PjitPartitioner:
         """Into how many parts the rows of a batch are split."""
         return math.prod(self.mesh.shape[axis] for axis in self._data_axes)
 
-    @property
-    def data_shards(self) -> int:
-        """How many processes, or groups of them, read different rows."""
-        return LocalChunker(self.mesh).num_shards(self._data_axes)
-
-    @property
-    def data_shard_id(self) -> int:
-        """Which of the `data_shards` this process reads."""
-        return LocalChunker(self.mesh).get_shard_id(self._data_axes)
-
     def get_data_layout(self, batch_size: int | None = None, host_index: int | None = None) -> DataLayout:
         """Which rows of a global batch a process reads: shard i is the i-th of `num_shards` equal ranges.
 
@@ -215,12 +205,6 @@ class PjitPartitioner:
             num_shards=chunks.num_shards(self._data_axes),
             is_first_host_in_replica_set=chunks.get_replica_id(self._data_axes) == 0,
         )
-
-    def get_local_chunk_info(
-        self, global_shape: tuple[int, ...], mesh_axes: Sequence[str | None]
-    ) -> LocalChunkInfo:
-        """Which part of an array split like this lies on this process's devices."""
-        return LocalChunker(self.mesh).get_local_chunk_info(global_shape, mesh_axes)
 
     def get_logical_axes(self, train_state: Any) -> Any:
         """The train state with a tuple of logical axes, or None, in place of every array."""
@@ -303,10 +287,6 @@ class PjitPartitioner:
     def compile(self, partitioned_fn: PjittedFnWithContext, *args: Any) -> Any:
         """Compiles a partitioned function ahead of time for arguments of these shapes."""
         return partitioned_fn.lower(*args).compile()
-
-    def move_params_to_devices(self, train_state: Any, train_state_axes: Any) -> Any:
-        """The train state with every array where its PartitionSpec says."""
-        return jax.device_put(train_state, self.shardings(train_state_axes))
 
     def global_batch(self, local_batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows [batch / num_shards, …] on its devices, as its part of the global batch."""

@@ -1,5 +1,6 @@
 """The train state of a run: its shape, its split over the mesh, and its first values."""
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -38,12 +39,9 @@ class TrainStateInitializer:
           partitioner: says what lies where.
           input_types: of the features, default int32.
         """
-
-        def create(rng: jax.Array) -> FlaxOptimTrainState:
-            return FlaxOptimTrainState.create(optimizer_def, init_fn(rng, input_shapes, input_types))
-
-        self._create, self._partitioner = create, partitioner
-        self.global_train_state_shape = jax.eval_shape(create, jax.random.key(0))
+        self._create = functools.partial(_first_state, optimizer_def, init_fn, input_shapes, input_types)
+        self._partitioner = partitioner
+        self.global_train_state_shape = jax.eval_shape(self._create, jax.random.key(0))
         self.train_state_axes = partitioner.get_mesh_axes(self.global_train_state_shape)
 
     def from_scratch(self, init_rng: jax.Array) -> FlaxOptimTrainState:
@@ -76,37 +74,20 @@ def abstract_train_state(
     model: base_model.BaseModel, input_shapes: dict[str, tuple[int, ...]], input_types: dict[str, Any]
 ) -> FlaxOptimTrainState:
     """The state with a ShapeDtypeStruct in place of every array: nothing is computed or allocated."""
-    return jax.eval_shape(
-        lambda rng: _initial_state(model, rng, input_shapes, input_types), jax.random.key(0)
+    create = functools.partial(
+        _first_state, model.optimizer_def, model.get_initial_variables, input_shapes, input_types
     )
+    return jax.eval_shape(create, jax.random.key(0))
 
 
-def initial_train_state(
-    model: base_model.BaseModel,
+def _first_state(
+    optimizer_def: OptimizerDef,
+    init_fn: Callable[..., Mapping[str, Any]],
+    input_shapes: Mapping[str, tuple[int, ...]],
+    input_types: Mapping[str, Any] | None,
     rng: jax.Array,
-    input_shapes: dict[str, tuple[int, ...]],
-    input_types: dict[str, Any],
-    partitioner: PjitPartitioner,
-    train_state_axes: FlaxOptimTrainState,
 ) -> FlaxOptimTrainState:
-    """Random parameters and the optimizer's first state, each made where it will live."""
-    init = partitioner.partition(
-        lambda key: _initial_state(model, key, input_shapes, input_types),
-        in_axis_resources=None,
-        out_axis_resources=train_state_axes,
-    )
-    return init(rng)
-
-
-def _initial_state(
-    model: base_model.BaseModel,
-    rng: jax.Array,
-    input_shapes: dict[str, tuple[int, ...]],
-    input_types: dict[str, Any],
-) -> FlaxOptimTrainState:
-    return FlaxOptimTrainState.create(
-        model.optimizer_def, model.get_initial_variables(rng, input_shapes, input_types)
-    )
+    return FlaxOptimTrainState.create(optimizer_def, init_fn(rng, input_shapes, input_types))
 
 
 def num_parameters(train_state: FlaxOptimTrainState) -> int:

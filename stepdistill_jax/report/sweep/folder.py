@@ -51,10 +51,6 @@ class Group:
     def percents(self) -> list[float]:
         return [run.test.percent for run in self.runs]
 
-    @property
-    def anchor(self) -> str:
-        return f"run-{self.first.run_id}"
-
     def median(self, name: str) -> float | None:
         """Median over seeds of a measured number, as one slow machine must not set it."""
         values = sorted(value for run in self.runs if (value := run.number(name)) is not None)

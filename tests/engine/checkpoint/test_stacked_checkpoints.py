@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from stacking import stack_layers
 
 from stepdistill_jax.engine.checkpoint import stacked_checkpoints
 from stepdistill_jax.engine.optim import adafactor
@@ -59,7 +60,7 @@ def _train(params, grads_of_steps, axes):
 
 def test_unstacking_undoes_stacking():
     params = _nested(_random_layers(0))
-    stacked = stacked_checkpoints.stack_layers(params)
+    stacked = stack_layers(params)
     assert stacked["encoder"]["encoder"]["mlp"]["wi_0"]["kernel"].shape == (128, NUM_LAYERS, 256)
     assert stacked_checkpoints.is_stacked(stacked)
     assert not stacked_checkpoints.is_stacked(params)
@@ -68,9 +69,10 @@ def test_unstacking_undoes_stacking():
 
 def test_adafactor_gives_stacked_and_single_layers_the_same_numbers():
     params, grads = _nested(_random_layers(0)), [_nested(_random_layers(seed)) for seed in (1, 2)]
-    stack = stacked_checkpoints.stack_layers
     new_params, moments = _train(params, grads, _axes(stacked=False))
-    stacked_params, stacked_moments = _train(stack(params), [stack(g) for g in grads], _axes(stacked=True))
+    stacked_params, stacked_moments = _train(
+        stack_layers(params), [stack_layers(g) for g in grads], _axes(stacked=True)
+    )
     apart = stacked_checkpoints.unstack_layers(
         {"target": stacked_params, "state": {"step": 2, "param_states": stacked_moments}}
     )

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import seqio
 from flax import traverse_util
+from stacking import stack_layers
 
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint, write_parameters
 from stepdistill_jax.engine.checkpoint.finding import find_checkpoint, find_checkpoints, load_t5x_checkpoint
-from stepdistill_jax.engine.checkpoint.stacked_checkpoints import stack_layers
 from stepdistill_jax.engine.checkpoint.state_utils import (
     apply_assignment_map,
     arrays_by_name,

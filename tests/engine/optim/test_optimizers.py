@@ -65,6 +65,34 @@ def test_a_wrapped_optimizer_is_the_optax_one():
     _assert_equal_params(ours.target, params)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("adabelief", {}), ("adagrad", {}), ("adam", {}), ("adamw", {}), ("fromage", {}), ("lamb", {}), ("lars", {}), ("lion", {}),
+        ("noisy_sgd", {"seed": 3}), ("radam", {}), ("rmsprop", {}), ("sgd", {}), ("yogi", {}),
+    ],
+)  # fmt: skip
+def test_every_name_of_t5x_is_optax_s_optimizer_of_that_name(name, arguments):
+    ours = _run(getattr(optimizers, name)(0.1, **arguments), [None] * 2)
+    theirs = _run(optimizers.chain([getattr(optax, name)(0.1, **arguments)]), [None] * 2)
+    _assert_equal_params(ours.target, theirs.target)
+    assert not np.allclose(ours.target["scale"], PARAMS["scale"])
+
+
+def test_dpsgd_takes_a_gradient_of_each_example():
+    private = optimizers.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=0.0, seed=0)
+    grads = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), _grads(0))
+    changed = private.create(PARAMS).apply_gradient(grads, learning_rate=None)
+    change = jax.tree.map(jnp.subtract, changed.target, PARAMS)
+    assert float(optax.tree_utils.tree_norm(change)) <= 0.1 + 1e-6
+    assert not np.allclose(changed.target["scale"], PARAMS["scale"])
+
+
+def test_models_of_t5x_users_may_name_the_type_of_their_optimizer():
+    assert isinstance(optimizers.adamw(), optimizers.OptimizerDefType)
+    assert isinstance(adafactor.Adafactor(), optimizers.OptimizerDefType)
+
+
 def test_a_chain_takes_a_list():
     chained = _run(optimizers.chain([optax.clip_by_global_norm(0.1), optax.sgd(1.0)]), [None])
     change = jax.tree.map(jnp.subtract, chained.target, PARAMS)

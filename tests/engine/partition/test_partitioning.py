@@ -12,7 +12,7 @@ from stepdistill_jax.engine.optim import adafactor, optimizers
 from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
 from stepdistill_jax.engine.partition.meshes import make_mesh
 from stepdistill_jax.engine.partition.partitioning import LocalChunker, PjitPartitioner
-from stepdistill_jax.engine.step.initialize import abstract_train_state, initial_train_state
+from stepdistill_jax.engine.step.initialize import TrainStateInitializer, abstract_train_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHAPES = {"encoder_input_tokens": (8, 6), "decoder_input_tokens": (8, 6)}
@@ -264,8 +264,10 @@ def test_the_first_state_does_not_depend_on_the_mesh(make_model):
     def embedding(partitioner):
         model = make_model({"num_encoder_layers": 1, "num_decoder_layers": 1, "mlp_activations": ("linear",)})
         model.optimizer_def = optimizers.sgd()
-        axes = partitioner.get_mesh_axes(abstract_train_state(model, SHAPES, {}))
-        state = initial_train_state(model, jax.random.key(5), SHAPES, {}, partitioner, axes)
+        initializer = TrainStateInitializer(
+            model.optimizer_def, model.get_initial_variables, SHAPES, partitioner
+        )
+        state = initializer.from_scratch(jax.random.key(5))
         return np.asarray(state.params["token_embedder"]["embedding"])
 
     fsdp = PjitPartitioner(num_partitions=2, logical_axis_rules=standard_logical_axis_rules(1, 2))
