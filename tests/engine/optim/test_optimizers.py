@@ -69,7 +69,7 @@ def test_a_wrapped_optimizer_is_the_optax_one():
     ("name", "arguments"),
     [
         ("adabelief", {}), ("adagrad", {}), ("adam", {}), ("adamw", {}), ("fromage", {}), ("lamb", {}), ("lars", {}), ("lion", {}),
-        ("noisy_sgd", {"seed": 3}), ("radam", {}), ("rmsprop", {}), ("sgd", {}), ("yogi", {}),
+        ("noisy_sgd", {"key": jax.random.key(3)}), ("radam", {}), ("rmsprop", {}), ("sgd", {}), ("yogi", {}),
     ],
 )  # fmt: skip
 def test_every_name_of_t5x_is_optax_s_optimizer_of_that_name(name, arguments):
