@@ -5,16 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_t5 import ONE_LAYER, gin_bindings
 
 NUM_PROBLEMS = 48
 STEPS = 24
 SHRUNK = (
-    "network.T5Config.emb_dim = 16",
-    "network.T5Config.num_encoder_layers = 1",
-    "network.T5Config.num_decoder_layers = 1",
-    "network.T5Config.num_heads = 2",
-    "network.T5Config.head_dim = 8",
-    "network.T5Config.mlp_dim = 16",
+    *gin_bindings(ONE_LAYER),
     "TASK_FEATURE_LENGTHS = {'inputs': 96, 'targets': 64}",
     "BATCH_SIZE = 8",
     "DROPOUT_RATE = 0.1",

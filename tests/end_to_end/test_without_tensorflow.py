@@ -19,7 +19,7 @@ def run_without(code, folder):
     done = subprocess.run(
         [sys.executable, str(WITHOUT), str(script)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "XLA_FLAGS": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -57,6 +57,7 @@ def test_a_t5_trains_on_arrays(tmp_path):
     shown = run_without(
         """
         import jax, jax.numpy as jnp
+        from tiny_t5 import tiny_config
         from stepdistill_jax.engine.model import models, network
         from stepdistill_jax.engine.optim import adafactor
         from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -65,10 +66,7 @@ def test_a_t5_trains_on_arrays(tmp_path):
         from stepdistill_jax.datasets import embedded_vocabulary
 
         words = embedded_vocabulary()
-        config = network.T5Config(
-            vocab_size=words.vocab_size, emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
-            head_dim=8, mlp_dim=16, mlp_activations=("gelu", "linear"), dropout_rate=0.1,
-        )
+        config = tiny_config(vocab_size=words.vocab_size, dropout_rate=0.1)
         optimizer = adafactor.Adafactor(logical_factor_rules=adafactor.standard_logical_factor_rules())
         model = models.EncoderDecoderModel(network.Transformer(config), words, words, optimizer)
         ids = jnp.asarray([words.encode("Mia has 12 apples.") + [words.eos_id]], jnp.int32)
@@ -127,7 +125,7 @@ def test_a_run_predicts(run, tmp_path):
     beside_seqio = subprocess.run(
         [sys.executable, str(script)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "XLA_FLAGS": ""},
         capture_output=True,
         text=True,
         check=True,

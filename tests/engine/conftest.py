@@ -5,22 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
+from tiny_t5 import tiny_config
 
 from stepdistill_jax.engine.decode import decoding
 from stepdistill_jax.engine.model import models, network
 from stepdistill_jax.engine.optim import optimizers
 
-TINY = network.T5Config(
-    vocab_size=40,
-    emb_dim=16,
-    num_heads=4,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    head_dim=4,
-    mlp_dim=24,
-    mlp_activations=("gelu", "linear"),
-    dropout_rate=0.1,
-)
+TINY = tiny_config(vocab_size=40, dropout_rate=0.1)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import seqio
 from packed_batches import VOCAB_SIZE, pack
+from tiny_t5 import tiny_config
 
 from stepdistill_jax.engine.decode import decoding
 from stepdistill_jax.engine.model import network
@@ -16,15 +17,12 @@ from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.step.initialize import abstract_train_state
 from stepdistill_jax.student.model import StepByStepModel
 
-TINY = network.T5Config(
+TINY = tiny_config(
     vocab_size=VOCAB_SIZE,
-    emb_dim=16,
-    num_heads=8,
     num_encoder_layers=1,
     num_decoder_layers=1,
+    num_heads=8,
     head_dim=2,
-    mlp_dim=24,
-    mlp_activations=("gelu", "linear"),
     dropout_rate=0.0,
 )
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
+from tiny_t5 import SIZES
 
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
@@ -25,16 +26,7 @@ from stepdistill_jax.engine.step.initialize import TrainStateInitializer
 from stepdistill_jax.engine.t5x_names.checkpoints import RunCheckpoints, SaveCheckpointConfig, StreamPosition
 
 PYTHON = os.environ.get("T5X_PYTHON", sys.executable)
-CONFIG = {
-    "vocab_size": 128,
-    "emb_dim": 16,
-    "num_heads": 2,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 2,
-    "head_dim": 8,
-    "mlp_dim": 32,
-    "mlp_activations": ("gelu", "linear"),
-}
+CONFIG = {**SIZES, "vocab_size": 128, "num_encoder_layers": 1}
 # What T5X does with a checkpoint: restores state and step, and computes logits.
 T5X = """
 import json, sys

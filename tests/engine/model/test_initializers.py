@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from tiny_t5 import tiny_config
 
 from stepdistill_jax.engine.model import initializers, network
 
@@ -12,19 +13,7 @@ TOKENS = np.ones((2, 4), np.int32)
 
 @pytest.fixture(params=["T5 v1.1", "umT5"])
 def module(request):
-    return network.Transformer(
-        network.T5Config(
-            vocab_size=11,
-            emb_dim=8,
-            num_heads=2,
-            num_encoder_layers=2,
-            num_decoder_layers=2,
-            head_dim=4,
-            mlp_dim=16,
-            mlp_activations=("gelu", "linear"),
-            relpos_bias_in_every_layer=request.param == "umT5",
-        )
-    )
+    return network.Transformer(tiny_config(vocab_size=11, relpos_bias_in_every_layer=request.param == "umT5"))
 
 
 def test_parameters_drawn_by_shape_are_those_that_flax_draws(module):

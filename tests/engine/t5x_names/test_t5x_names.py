@@ -1,4 +1,4 @@
-"""WORKSPACE.md's table of T5X's names is true: what it says is there can be imported, what it says is not cannot."""
+"""The table of docs/t5x.md of T5X's names is true: what it says is there can be imported, what it says is not cannot."""
 
 import importlib
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TABLE = Path(__file__).resolve().parents[3] / "WORKSPACE.md"
+TABLE = Path(__file__).resolve().parents[3] / "docs" / "t5x.md"
 ROWS = re.findall(
     r"^\| (`t5x\..*?) \| (same|better|not there) \|", TABLE.read_text(encoding="utf-8"), re.MULTILINE
 )
