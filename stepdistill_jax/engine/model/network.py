@@ -32,7 +32,7 @@ class T5Config:
         results of its matrix products, 'full' only the layer's input. None: 'minimal' where layers are scanned, else 'none'.
       scan_layers: whether the layers of a stack run as one compiled loop (XXL compiles in a fraction of the time) or
         one behind the other. None scans stacks of more than `layer_stacks.LONGEST_UNROLLED_STACK` layers.
-      param_scan_axis: where T5X's scanned checkpoints have the axis of layers; for reading those.
+      param_scan_axis: taken for T5X's sake; stacked checkpoints are read with the layers on axis 1, T5X's default.
       relpos_bias_in_every_layer: each layer has relative position biases of its own (umT5), not one for its stack.
       attention: 'plain', or 'xla' or 'cudnn' for `jax.nn.dot_product_attention`, which drops no attention weights.
     """
