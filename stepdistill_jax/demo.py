@@ -9,12 +9,13 @@ from typing import Any
 from stepdistill_jax import datasets
 from stepdistill_jax.base.environment import set_for_a_while
 from stepdistill_jax.base.intervals import wilson_interval
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.launching import launch, runs, task_modules
 
 DATASET = "wordproblems"
 # The two students differ in the mixture that they learn from, and in nothing else: both have all gold labels.
-STUDENTS = {"fine_tuning": f"{DATASET}_label", "step_by_step": f"{DATASET}_step_by_step"}
+STUDENTS = {name: f"{DATASET}_{METHODS[name].task_ending}" for name in ("fine_tuning", "step_by_step")}
 SMOLLM2, WORKED = "smollm2", "worked"
 # Problems put to the language model, the first of each split. It answers about two a second on one thread.
 TAUGHT_ROWS = {"train": 300, "test": 100}

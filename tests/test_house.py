@@ -1,8 +1,11 @@
 """The house keeps its rules: no crowded room, no endless module, and a broken contract is named."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "stepdistill_jax"
 MOST_MODULES = 20
 MOST_LINES = 450
+USERS = ("bench", "tasks", "experiments", "t5x")  # folders that use the package
 TEXT = {"datasets/wordproblems/templates.py"}  # read as data
 
 
@@ -34,6 +38,46 @@ def test_every_module_can_be_read_in_one_sitting():
 def test_every_room_says_what_it_is_for():
     rooms = [path for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE]
     assert all(path.read_text(encoding="utf-8").startswith('"""') for path in rooms)
+
+
+def test_no_module_repeats_the_name_of_its_room():
+    assert [path for path in PACKAGE.rglob("*.py") if path.stem == path.parent.name] == []
+
+
+def test_no_function_or_class_is_there_for_tests_alone():
+    code = [*PACKAGE.rglob("*.py"), *(path for room in USERS for path in (ROOT / room).rglob("*.py"))]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in code}
+    used = sum(map(names_used, trees.values()), Counter())
+    said = "".join(
+        path.read_text(encoding="utf-8") for path in [ROOT / "docs/t5x.md", *(ROOT / "gin").rglob("*.gin")]
+    )
+    used += Counter(re.findall(r"\w+", said))  # what T5X's users and gin files name
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    found = [(path, node) for path, tree in trees.items() for node in tree.body if isinstance(node, kinds)]
+    unused = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path, node in found
+        if not node.name.startswith("__") and used[node.name] == names_used(node)[node.name]
+    ]
+    assert len(found) > 1000
+    assert unused == []
+
+
+def names_used(tree):
+    """Name -> how often code of a tree refers to it: bare, behind a dot, or as a text of its own."""
+    words = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            words[node.id] += 1
+        elif isinstance(node, ast.Attribute):
+            words[node.attr] += 1
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"[\w.]+", node.value)
+        ):
+            words[node.value.rpartition(".")[2]] += 1
+    return words
 
 
 @pytest.mark.parametrize(

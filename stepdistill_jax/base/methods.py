@@ -22,6 +22,7 @@ class Method:
       needs_teacher: whether a teacher's answers are read.
       label_task: the task, <dataset>_<label_task>, that its label comes from where label and rationale are two tasks, so
         that λ and their pairing matter; None elsewhere.
+      is_baseline: whether others are compared with it: it has the labels alone.
       is_one_target: whether a rationale and the label behind it are one target, and an answer has to be read.
     """
 
@@ -31,6 +32,7 @@ class Method:
     task_ending: str | None
     needs_teacher: bool = True
     label_task: str | None = None
+    is_baseline: bool = False
     is_one_target: bool = False
 
     @property
@@ -48,12 +50,12 @@ class Method:
 
 
 # Colours: the palette of Okabe and Ito (Color Universal Design, 2008) without yellow, which is faint on white, and with INK
-# for their black; the eighth is Paul Tol's wine. They differ by lightness, too, for grey prints.
+# for their black; the eighth is Paul Tol's wine. In grey, markers and dashes tell lines apart.
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("fine_tuning", "fine-tuning", "#0072B2", "label", needs_teacher=False),
-        Method("task_distillation", "standard distillation", "#009E73", "teacher_label"),
+        Method("fine_tuning", "fine-tuning", "#0072B2", "label", needs_teacher=False, is_baseline=True),
+        Method("task_distillation", "standard distillation", "#009E73", "teacher_label", is_baseline=True),
         # Eq. 3, with gold labels and with the teacher's
         Method("step_by_step", "step-by-step", "#D55E00", "step_by_step", label_task="label"),
         Method(

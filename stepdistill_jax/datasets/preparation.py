@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base import locations
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.base.whole_files import copy_atomically
 from stepdistill_jax.datasets import record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, Dataset, Example, Fields
@@ -161,7 +162,7 @@ def _notes(dataset: Dataset, splits: Mapping[str, Sequence[Example]]) -> list[st
         if unlabelled:
             notes.append(
                 f"{split} has {unlabelled:,} rows without a gold label: train on teacher labels "
-                f"({dataset.name}_step_by_step_teacher_label)"
+                f"({dataset.name}_{METHODS['step_by_step_teacher_label'].task_ending})"
             )
     return notes
 

@@ -8,6 +8,7 @@ from test_seqio_tasks import read, text, write_rationales
 from test_subsets import choose
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.student.features import StepByStepFeatureConverter
 
 
@@ -19,6 +20,18 @@ def riddles(register_dataset, data_folder, source_folder):
     write_rationales(data_folder)
     yield dataset
     gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS.values() if method.is_trained], ids=lambda m: m.name
+)
+def test_every_method_has_its_task_and_step_by_step_two_of_them(riddles, method):
+    name = f"riddles_{method.task_ending}"
+    tasks = {task.name for task in seqio.get_subtasks(seqio.get_mixture_or_task(name))}
+    assert tasks == (
+        {f"riddles_{method.label_task}", "riddles_rationale"} if method.has_rationale_task else {name}
+    )
+    assert len(tasks) == method.num_tasks
 
 
 def test_rationale_then_label_writes_both_in_the_teachers_form(riddles):

@@ -12,7 +12,7 @@ from stepdistill_jax.report.sweep.runs import SEEDS, SweepRun, read_sweep_run
 
 # Settings of a run in the order of the tables' columns; others follow by name.
 SETTINGS = ("dataset", "method", "teacher", "size", "train_share", "rationale_weight", "pairing", "prefixes")
-BASELINES = ("fine_tuning", "task_distillation")  # the first that is there
+BASELINES = tuple(name for name, method in METHODS.items() if method.is_baseline)  # the first that is there
 _HIDDEN = ("gin_file",)  # `size` says it in a word
 _DEFAULTS = {"rationale_weight": 1.0, "pairing": "mixture", "prefixes": "paper"}  # left out of labels
 _ORDER = tuple(METHODS)
