@@ -39,6 +39,15 @@ def test_every_mesh_file_is_in_the_table_and_every_row_names_one_that_exists(row
     assert sorted({row.mesh for row in rows}) == MESHES
 
 
+def test_a_row_is_measured_or_empty_and_what_is_measured_fits(rows):
+    measured = [row for row in rows if any(row.measured)]
+    assert len(measured) > len(rows) / 2
+    for row in measured:
+        assert row.is_measured, str(row)
+        _, _, peak, usable, _, _ = row.measured
+        assert 0 < float(peak) < float(usable), str(row)
+
+
 def test_every_student_has_one_file_for_every_kind_of_hardware(rows):
     for topology in {row.topology for row in rows}:
         sizes = tuple(size for row in rows if row.topology == topology for size in row.sizes)
