@@ -7,6 +7,7 @@ what runs inside a TensorFlow graph is asked of SeqIO's own vocabulary.
 import abc
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from etils import epath
 from sentencepiece import sentencepiece_model_pb2
 
 PAD_ID = 0
+# SentencePiece loads one model at a time: several threads at once may crash it, as SeqIO found.
+_LOADING = threading.Lock()
 
 
 class TextVocabulary(abc.ABC):
@@ -170,7 +173,8 @@ def _load(file: str, extra_ids: int) -> tuple[bytes, sentencepiece.SentencePiece
             type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
         )
     serialised = model.SerializeToString()
-    return serialised, sentencepiece.SentencePieceProcessor(model_proto=serialised)
+    with _LOADING:
+        return serialised, sentencepiece.SentencePieceProcessor(model_proto=serialised)
 
 
 @functools.cache
