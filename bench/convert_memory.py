@@ -23,10 +23,11 @@ alias.install()
 
 from stepdistill_jax.engine.checkpoint import run_checkpoints
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
-from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface, parameter_names
+from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface
 from stepdistill_jax.interop.lazy_array import LazyArray
 from stepdistill_jax.interop.safetensors_files import Tensor, write_weights
-from stepdistill_jax.interop.sizes import T5Sizes
+from stepdistill_jax.interop.t5 import parameter_names
+from stepdistill_jax.interop.t5.sizes import T5Sizes
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """How quickly the training stream starts, seeks and makes batches, and how much of them is padding.
 
-    python bench/input_pipeline.py [MIXTURE [INPUTS TARGETS BATCH_SIZE]] [--data_dir DIR]
+    python bench/input_pipeline.py [MIXTURE [INPUTS TARGETS BATCH_SIZE]] [--decoder_only] [--data_dir DIR]
 
-Opens the mixture twice with a cache of token ids that is empty at first; then prints batches a second, packed, unpacked and
+`--decoder_only` makes rows of inputs and targets together, as a language model reads them. Opens the mixture twice with a cache of token ids that is empty at first; then prints batches a second, packed, unpacked and
 unpacked in length buckets, and what it takes to find the batch of step 10 and of step 10,000.
 """
 
@@ -18,7 +18,7 @@ alias.install()
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_dataset
 from stepdistill_jax.engine.data.train_stream import padding_fractions
 from stepdistill_jax.launching import task_modules
-from stepdistill_jax.student.features import StepByStepFeatureConverter
+from stepdistill_jax.student.features import StepByStepDecoderFeatureConverter, StepByStepFeatureConverter
 
 NUM_BATCHES = 50
 
@@ -29,9 +29,11 @@ def main() -> None:
     parser.add_argument(
         "sizes", nargs="*", type=int, default=[192, 128, 32], metavar="INPUTS TARGETS BATCH_SIZE"
     )
+    parser.add_argument("--decoder_only", action="store_true")
     parser.add_argument("--data_dir")
     args = parser.parse_args()
     inputs, targets, batch_size = args.sizes
+    converter_cls = StepByStepDecoderFeatureConverter if args.decoder_only else StepByStepFeatureConverter
     if args.data_dir:
         os.environ["STEPDISTILL_DATA_DIR"] = args.data_dir
     task_modules.load_tasks()
@@ -46,7 +48,7 @@ def main() -> None:
             seed=0,
             **{"pack": True, **settings},
         )
-        return get_dataset(cfg, 0, 1, StepByStepFeatureConverter)
+        return get_dataset(cfg, 0, 1, converter_cls)
 
     print(f"{args.mixture}, {batch_size} rows of {inputs} and {targets} tokens")
     with tempfile.TemporaryDirectory() as cache:

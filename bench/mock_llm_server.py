@@ -54,7 +54,7 @@ class MockServer:
     """Serves in a thread of its own; counters may be read at any time.
 
     asked: body (JSON text) -> how often it came; answered: body -> how often an answer was sent whole with status 200.
-    headers: the last request's, lower-case names.
+    headers: the last request's, lower-case names; kills: how often it was killed.
     """
 
     def __init__(self, behaviour: Behaviour = plums, *, port: int = 0):
@@ -63,7 +63,9 @@ class MockServer:
         self.answered: Counter[bytes] = Counter()
         self.headers: dict[str, str] = {}
         self.in_flight = self.most_in_flight = 0
+        self.kills = 0
         self._port = port
+        self._transports: set[asyncio.BaseTransport] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -80,6 +82,32 @@ class MockServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/v1"
 
+    def kill(self, *, back_after_seconds: float | None = None) -> None:
+        """What SIGKILL does: breaks all connections and listens no more; from any thread, and from a behaviour."""
+        self._loop.call_soon_threadsafe(self._die, back_after_seconds)
+
+    def revive(self) -> None:
+        """Listens again, at the same port."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+
+    def _die(self, back_after_seconds: float | None) -> None:
+        for transport in list(self._transports):
+            transport.abort()
+        if self._listening is None:  # dead already, or just being started
+            return
+        self.kills += 1
+        self._listening.close()
+        self._listening = None
+        if back_after_seconds is not None:
+            self._loop.call_later(
+                back_after_seconds, lambda: setattr(self, "_back", self._loop.create_task(self._listen()))
+            )
+
+    async def _listen(self) -> None:
+        self._listening = await self._loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", self._port, reuse_address=True
+        )
+
     def _run(self) -> None:
         # Not epoll, which waits in whole milliseconds and rounds up: a latency of 50 ms would become 51.2.
         with asyncio.Runner(
@@ -89,11 +117,12 @@ class MockServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", self._port)
-        self._port = server.sockets[0].getsockname()[1]
+        await self._listen()
+        self._port = self._listening.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
+        if self._listening is not None:
+            self._listening.close()
 
 
 class _Connection(asyncio.Protocol):
@@ -104,6 +133,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._server._transports.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server._transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

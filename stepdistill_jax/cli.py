@@ -12,19 +12,24 @@ import sys
 from collections.abc import Sequence
 
 from stepdistill_jax import __version__
+from stepdistill_jax.base.messages import INTERRUPTED, unexpected
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.engine.config.gin_flags import OneLineParser, rewrite_gin_args
 
 # Subcommand -> its module below stepdistill_jax, and its line of help.
 _COMMANDS = {
     "prepare": (
-        "launching.commands.prepare",
-        "turn a dataset's published files into examples, split as in the paper",
+        "preparing.command",
+        "turn a table of your own, or a dataset's published files, into examples",
     ),
     "teach": (
         "teacher.command",
         "write a teacher's rationales and labels for a prepared dataset as TFRecords",
     ),
-    "train": ("launching.commands.train", "train a student, as python t5x/train.py does"),
+    "train": (
+        "launching.commands.train",
+        "train a student on a prepared dataset: by names, or as python t5x/train.py does by gin files",
+    ),
     "eval": (
         "launching.commands.eval",
         "score a run's checkpoint through SeqIO; writes RUN/<split>_eval",
@@ -33,7 +38,11 @@ _COMMANDS = {
         "launching.commands.infer",
         "write a run's predictions or scores for every example of a split as JSON lines",
     ),
-    "predict": ("launching.commands.predict", "answer questions given as text, one answer a line"),
+    "predict": ("launching.commands.predict", "answer texts, one answer a line, or the rows of a table"),
+    "serve": (
+        "serving.command",
+        "serve a run's student, or an export, over HTTP: POST /predict, /healthz, /readyz, /metrics",
+    ),
     "precompile": (
         "launching.commands.precompile",
         "compile a run's step for hardware that need not be there: memory, exchange and time of each device",
@@ -46,9 +55,17 @@ _COMMANDS = {
         "report.command",
         "draw runs, or a sweep, into one page that opens offline, with tables and figures",
     ),
+    "verify": (
+        "report.verify.command",
+        "check that data, a run or a sweep is whole, and belongs to what it came from",
+    ),
     "convert": (
         "interop.command",
         "turn a Hugging Face T5 into a checkpoint to begin with, or a checkpoint into a Hugging Face folder",
+    ),
+    "export": (
+        "exports.command",
+        "write a run's student for other programs: CTranslate2, Hugging Face, GGUF; checked against the checkpoint",
     ),
     "demo": (
         "demo_command",
@@ -64,22 +81,37 @@ _OF_TWO_WORDS = {
     ),
 }
 
+_BROKEN_PIPE_STATUS = 141  # as a shell has it for SIGPIPE
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2."""
+    """Runs a subcommand; what a user can cause to fail is one line on standard error and exit status 2.
+
+    An error may have a status of its own, such as `folder_lock.FolderInUse`.
+    """
     try:
         arguments = rewrite_gin_args(sys.argv[1:] if argv is None else argv)
         if " ".join(arguments[:2]) in _OF_TWO_WORDS:
             arguments = [" ".join(arguments[:2]), *arguments[2:]]
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read what we print has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return _BROKEN_PIPE_STATUS
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
-        print(f"stepdistill: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        print(f"stepdistill: error: {visible_line(error)}", file=sys.stderr)
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
-        print("stepdistill: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(f"stepdistill: {INTERRUPTED}", file=sys.stderr)
         return 130
+    except Exception as error:  # a fault, of ours or of a library
+        if os.environ.get("STEPDISTILL_DEBUG"):
+            raise
+        print(f"stepdistill: error: {unexpected(error)}", file=sys.stderr)
+        return 1
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -102,7 +134,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         epilog="Settings by environment: STEPDISTILL_DATA_DIR (prepared data, default ./data), STEPDISTILL_TEACHER, "
         "STEPDISTILL_VOCABULARY, STEPDISTILL_PREFIXES (paper or code), STEPDISTILL_CACHE_DIR (token ids, default "
         "./data/token_cache; no keeps none), STEPDISTILL_TASKS (modules with datasets of your "
-        "own), STEPDISTILL_DEBUG=1 (whole tracebacks).",
+        "own), STEPDISTILL_MIXED_DATA=allow (data that do not belong together are noted, not refused), STEPDISTILL_DEBUG=1 (whole tracebacks).",
     )
     parser.add_argument("--version", action="version", version=f"stepdistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

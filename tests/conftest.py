@@ -1,6 +1,7 @@
 """Settings of every test: eight CPU devices so that sharding is real, and where the optional shared data lies."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,19 @@ def shared() -> Path:
             f"no shared data at {SHARED}; set STEPDISTILL_SHARED to the folder that holds data/ and oracle/"
         )
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_as_it_was() -> Iterator[None]:
+    """A command in this process, such as `train --data_dir`, sets variables and reads gin: none of it outlives its file of tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    if (seqio := sys.modules.get("seqio")) is not None:
+        seqio.set_tfds_data_dir_override(None)
+    if (gin := sys.modules.get("gin")) is not None:
+        gin.clear_config()  # a vocabulary that is bound is that of the embedded problems, too
 
 
 @pytest.fixture(scope="module")

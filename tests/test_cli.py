@@ -144,18 +144,16 @@ def test_gin_flags_become_bindings():
     ids=" ".join,
 )
 def test_predict_takes_texts_wherever_its_flags_stand(monkeypatch, capsys, arguments):
-    monkeypatch.setattr(
-        runs, "predict", lambda run, texts, *, rationale, step, data_dir: [*texts, str(rationale)]
-    )
+    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, **options: [*texts, str(rationale)])
     assert cli.main(["predict", *arguments]) == 0
     assert capsys.readouterr().out.splitlines() == ["one", "two", str("--rationale" in arguments)]
 
 
-def test_predict_reads_lines_where_no_text_is_given(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "predict", lambda run, texts, *, rationale, step, data_dir: texts)
+def test_predict_reads_lines_where_no_text_is_given_and_keeps_blank_ones(monkeypatch, capsys):
+    monkeypatch.setattr(runs, "predict", lambda run, texts, **options: texts)
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo\n"))
     assert cli.main(["predict", "RUN"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["one", "two"]
+    assert capsys.readouterr().out.splitlines() == ["one", "", "two"]
 
 
 @pytest.fixture
@@ -197,7 +195,7 @@ def test_a_dry_run_prints_the_configuration_and_trains_nothing(capsys, tmp_path)
     flags = ["--gin_file=gin/dsbs_t5_tiny.gin", f"--gin.MODEL_DIR='{folder}'", "--dry_run"]
     assert cli.main(["train", *flags]) == 0
     printed = capsys.readouterr().out
-    assert f"MODEL_DIR = '{folder}'" in printed
+    assert f"MODEL_DIR = '{folder}'" in printed.replace("\\\n    ", "")  # gin breaks a long line
     assert "network.T5Config.emb_dim = 128" in printed
     assert not folder.exists()
 
@@ -210,3 +208,50 @@ def test_the_callers_own_train_function_is_left_alone(monkeypatch, capsys):
     assert cli.main(["train", "--gin_file=gin/dsbs_t5_tiny.gin", "--gin.MODEL_DIR='x'", "--dry_run"]) == 0
     assert sys.modules["__main__"].train is own
     assert "total_steps" in capsys.readouterr().out
+
+
+@pytest.fixture
+def failing_run(monkeypatch):
+    def fail(argv):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(cli, "_run", fail)
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_and_status_1(failing_run, capsys):
+    assert cli.main(["predict"]) == 1
+    assert capsys.readouterr().err == (
+        "stepdistill: error: RuntimeError: out of memory (STEPDISTILL_DEBUG=1 shows where)\n"
+    )
+
+
+def test_it_is_shown_whole_where_that_is_asked_for(failing_run, monkeypatch):
+    monkeypatch.setenv("STEPDISTILL_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        cli.main(["predict"])
+
+
+QUIET = """
+from stepdistill_jax import datasets, interop, report, teacher
+datasets.register(datasets.Dataset("riddles", lambda row: datasets.Fields("a", "b"), rows=lambda split: [{}]))
+datasets.prepare("riddles", data_dir=DATA)
+assert datasets.read_examples("riddles", "train", data_dir=DATA)[0].label == "b"
+"""
+
+
+def test_a_program_of_ones_own_sees_nothing_of_tensorflow(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    script = f"DATA = {str(tmp_path)!r}\n{QUIET}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    code = "import sys; from stepdistill_jax import cli; sys.exit(cli.main(['sweep', '--list']))"
+    head = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )  # fmt: skip
+    head.stdout.close()  # before anything is printed
+    assert (head.wait(timeout=60), head.stderr.read()) == (141, b"")

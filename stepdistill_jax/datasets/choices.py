@@ -17,6 +17,8 @@ class TaskChoices:
     augmentation: str | None
     augmentation_share: float
     augmentation_teacher: str | None
+    mixed_data: str
+    keep_newlines: str | None
 
 
 @gin.configurable
@@ -29,6 +31,8 @@ def task_choices(
     augmentation: str | None = None,
     augmentation_share: float = 1.0,
     augmentation_teacher: str | None = None,
+    mixed_data: str | None = None,
+    keep_newlines: str | None = None,
 ) -> TaskChoices:
     """The choices, as gin binds them, else as the environment does.
 
@@ -44,15 +48,25 @@ def task_choices(
         and rationales are both the teacher's. The paper gives SVAMP ASDiv's questions so.
       augmentation_share: of that dataset's train split.
       augmentation_teacher: who answers them; default `teacher`, else that dataset's own.
+      mixed_data: 'refuse' or 'allow', for data that do not belong together (`lineage`): rationales of other examples, test
+        questions in the training data, a run's data changed under it. Default $STEPDISTILL_MIXED_DATA, else 'refuse'.
+      keep_newlines: a word of the vocabulary that line breaks are written as, and read back from (`spelling`); None leaves
+        them to the vocabulary, which may lose them.
 
     Raises:
-      ValueError: for a share that is not above 0 and at most 1.
+      ValueError: for a share that is not above 0 and at most 1, a `mixed_data` that is neither word, or a
+        `keep_newlines` that is not one word.
     """
     for name, share in (("train_share", train_share), ("augmentation_share", augmentation_share)):
         if not 0 < share <= 1:
             raise ValueError(
                 f"task_choices.{name}={share}; use a share above 0 and at most 1 of the train split."
             )
+    mixed_data = mixed_data or os.environ.get("STEPDISTILL_MIXED_DATA") or "refuse"
+    if mixed_data not in ("refuse", "allow"):
+        raise ValueError(f"task_choices.mixed_data={mixed_data!r}; use 'refuse' or 'allow'.")
+    if keep_newlines is not None and keep_newlines.split() != [keep_newlines]:
+        raise ValueError(f"task_choices.keep_newlines={keep_newlines!r}; use one word, e.g. '<extra_id_99>'.")
     teacher = teacher or os.environ.get("STEPDISTILL_TEACHER")
     return TaskChoices(
         prefixes=prefixes or os.environ.get("STEPDISTILL_PREFIXES") or "paper",
@@ -62,4 +76,6 @@ def task_choices(
         augmentation=augmentation,
         augmentation_share=augmentation_share,
         augmentation_teacher=augmentation_teacher or teacher,
+        mixed_data=mixed_data,
+        keep_newlines=keep_newlines,
     )

@@ -57,7 +57,8 @@ class CompletionFormat:
     Attributes:
       answer_marker: stands between rationale and label.
       next_question: what a question begins with; the completion is cut there.
-      label_pattern: searched for in the text behind the marker, line breaks included; its group 1 is the label.
+      label_pattern: of recorded completions alone: searched for in the text behind the marker, line breaks included; its
+        group 1 is the label. A language model's labels are read whole.
     """
 
     answer_marker: str = "So the answer is"
@@ -84,8 +85,15 @@ class Dataset:
       split_rows: the published splits' rows to the paper's; None where they are the same.
       metric: 'text' scores an exact match, 'equation' an equal value.
       completion: how the teacher's answers are read.
-      default_teacher: the folder below rationales/ that tasks read.
+      choices: the labels that there are, where every row has the same ones; () where a row names its own, or any text may
+        be a label.
+      inputs: of a dataset that is a table, the template of its columns (`tables.Inputs`).
+      instruction: what a teacher without a prompt file is told to do; '' tells it the choices.
+      label_words: label -> what the student writes for it, where the label itself is not to be written (`spelling`).
+      default_teacher: the folder below rationales/ that tasks read; '' is the only one.
       expected_counts: rows of the paper's splits; a split with another number is said to be partial.
+      shared_questions: why questions of validation or test are in the training data, where the data's authors have put them
+        there; training says so then, where else it refuses. '' where none is.
       embedded: whether the embedded vocabulary is used, rather than T5's.
       licence, homepage: of the data.
     """
@@ -102,8 +110,13 @@ class Dataset:
     split_rows: Callable[[Mapping[str, Sequence[Any]]], Mapping[str, Sequence[Any]]] | None = None
     metric: str = "text"
     completion: CompletionFormat = CompletionFormat()
+    choices: tuple[str, ...] = ()
+    inputs: str = ""
+    instruction: str = ""
+    label_words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_teacher: str = "palm-540b"
     expected_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    shared_questions: str = ""
     embedded: bool = False
     licence: str = "not stated"
     homepage: str = ""
@@ -116,7 +129,20 @@ class Dataset:
         unknown = sorted({*self.files, *self.home} - {*SPLITS, "all"})
         if unknown:
             raise ValueError(
-                f"Dataset {self.name}: no splits {unknown}; a split is one of {list(SPLITS)}, or 'all' in home."
+                f"Dataset {self.name}: no splits {unknown}; a split is one of {list(SPLITS)}, or 'all' with cut_all."
+            )
+        if "all" in {*self.files, *self.home} and self.cut_all is None:
+            raise ValueError(
+                f"Dataset {self.name}: the split 'all' needs cut_all=…, which cuts its rows into train, validation and test."
+            )
+        if len(self.choices) == 1 or len(set(self.choices)) < len(self.choices):
+            raise ValueError(
+                f"Dataset {self.name}: choices={self.choices}; give two labels or more, each once."
+            )
+        words = list(self.label_words.values())
+        if not all(isinstance(word, str) and word.strip() for word in words) or len(set(words)) < len(words):
+            raise ValueError(
+                f"Dataset {self.name}: label_words={dict(self.label_words)}; give every label a text of its own."
             )
         if not self.files and not self.home and self.rows is None:
             raise ValueError(

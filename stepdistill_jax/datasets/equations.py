@@ -15,7 +15,7 @@ MAX_LENGTH = (
 MAX_DEPTH = 50  # brackets and signs inside each other; each level costs three Python frames
 RELATIVE_TOLERANCE = Fraction(1, 10**6)  # tells 1/3 from 0.333, not from 0.3333333
 
-_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_NUMBER = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([-+*/()%]|and\b))")
 
 
@@ -24,7 +24,7 @@ def evaluate(text: str) -> Fraction | None:
 
         '( 84.0 / 2.0 )' -> 42      '1,200 - 200' -> 1000      '50%' -> 1/2      '(1, 2)', '2**9', '1/0' -> None
 
-    Numbers are decimal, with commas before groups of three digits if at all; '%' behind a value divides it by 100.
+    Numbers are decimal, with commas before groups of three digits if at all ('0,125', a decimal comma, is none); '%' behind a value divides it by 100.
     Never raises, and takes about a millisecond at most: longer texts than MAX_LENGTH are not read.
     """
     if not isinstance(text, str) or len(text) > MAX_LENGTH:

@@ -1,18 +1,27 @@
 """`stepdistill prepare`: published rows to examples in TFRecords, the paper's splits row for row."""
 
+import collections
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.base import locations
+from stepdistill_jax.base import locations, text_fit
+from stepdistill_jax.base.folder_lock import lock_beside
 from stepdistill_jax.base.methods import METHODS
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.base.whole_files import copy_atomically
-from stepdistill_jax.datasets import record_io, registry, sources
+from stepdistill_jax.datasets import described, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, Dataset, Example, Fields
+from stepdistill_jax.datasets.lineage.content import normalized
+from stepdistill_jax.datasets.scoring import labels_match
+from stepdistill_jax.datasets.vocabularies import known_vocabulary
 from stepdistill_jax.datasets.vocabulary_files import (
     T5_VOCABULARY_SHA256,
     T5_VOCABULARY_URL,
@@ -47,23 +56,58 @@ def prepare(
 ) -> dict[str, Any]:
     """Writes DATA/<name>/examples and returns its manifest; the same source again changes nothing.
 
+    What is returned has `vocabulary_notes`, too: what the student's vocabulary, where it is known, makes of the texts.
+
     Args:
       name: a registered dataset, or 't5_vocabulary' for T5's SentencePiece model.
       from_folder: where the published files lie; None downloads them.
       data_dir: DATA (see `locations.data_dir`).
 
     Raises:
+      FolderInUse: if another process prepares it.
       ValueError: names file and line of a malformed row; nothing is then written.
     """
     folder = None if from_folder is None else Path(from_folder)
     if name == T5_VOCABULARY:
         return _prepare_vocabulary(folder, locations.data_dir(data_dir))
-    dataset = registry.get(name)
-    source = sources.read_source(
-        dataset, from_folder=folder, cache=locations.data_dir(data_dir) / "downloads"
-    )
-    splits = _examples(dataset, source)
+    dataset = registry.get(name, data_dir)
+    if name not in registry.registered():
+        again = described.read(described.path_of(name, data_dir)).get("command", "stepdistill prepare FILE")
+        raise ValueError(f"{name} is made of a table; to prepare it again: {again}")
+    with writing(name, data_dir):
+        source = sources.read_source(
+            dataset, from_folder=folder, cache=locations.data_dir(data_dir) / "downloads"
+        )
+        return write_examples(dataset, _examples(dataset, source), source, data_dir=data_dir)
+
+
+@contextlib.contextmanager
+def writing(name: str, data_dir: str | os.PathLike[str] | None) -> Iterator[None]:
+    """While this holds, no other process writes the dataset's examples.
+
+    Raises:
+      FolderInUse: if another process does.
+    """
     target = examples_folder(name, data_dir)
+    with lock_beside(target, f"{target} (stepdistill prepare)").held():
+        yield
+
+
+def write_examples(
+    dataset: Dataset,
+    splits: Mapping[str, Sequence[Example]],
+    source: sources.Source,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes DATA/<name>/examples whole, unless the same is there, and gives what `prepare` returns.
+
+    Args:
+      source: what they come from; its rows are not looked at.
+      notes: what a user should know besides.
+    """
+    name, target = dataset.name, examples_folder(dataset.name, data_dir)
     manifest = {
         "dataset": name,
         "source": source.description,
@@ -73,15 +117,17 @@ def prepare(
         "examples_sha256": record_io.sha256_of_texts(
             repr(example) for examples in splits.values() for example in examples
         ),
-        "notes": _notes(dataset, splits),
+        "notes": [*notes, *_notes(dataset, splits)],
+        **({"inputs": dataset.inputs} if dataset.inputs else {}),  # which tells that they are a table's
     }
+    vocabulary_notes = _vocabulary_notes(dataset, splits)
     earlier = record_io.read_manifest(target)
     if earlier is not None and {key: earlier.get(key) for key in manifest} == manifest:
         try:
-            return {**record_io.verify(target), "unchanged": True}
+            return {**record_io.verify(target), "unchanged": True, "vocabulary_notes": vocabulary_notes}
         except ValueError as error:
-            print(f"{error} Doing so.", file=sys.stderr)
-    return record_io.write_records(
+            print(visible(f"{error} Doing so."), file=sys.stderr)
+    written = record_io.write_records(
         target,
         name=name,
         features=SCHEMA,
@@ -90,6 +136,7 @@ def prepare(
         description=f"Examples of {name}, prepared by stepdistill_jax.",
         licence=dataset.licence,
     )
+    return {**written, "vocabulary_notes": vocabulary_notes}
 
 
 def _examples(dataset: Dataset, source: sources.Source) -> dict[str, list[Example]]:
@@ -144,16 +191,22 @@ def _fields(dataset: Dataset, row: sources.Row) -> Fields:
         raise ValueError(f"{row.place}: the inputs are empty.")
     if fields.label is not None and (not isinstance(fields.label, str) or not fields.label.strip()):
         raise ValueError(f"{row.place}: the label {fields.label!r} is not a text.")
-    if fields.choices and fields.label is not None and fields.label not in fields.choices:
-        raise ValueError(
-            f"{row.place}: the label {fields.label!r} is none of the choices {list(fields.choices)}."
-        )
-    return fields
+    choices = fields.choices or dataset.choices
+    if choices and fields.label is not None and fields.label not in choices:
+        raise ValueError(f"{row.place}: the label {fields.label!r} is none of the choices {list(choices)}.")
+    return dataclasses.replace(fields, choices=choices)
 
 
 def _notes(dataset: Dataset, splits: Mapping[str, Sequence[Example]]) -> list[str]:
     """What a user should know of the splits: partial ones, and rows without gold labels."""
     notes = []
+    is_own = (
+        not dataset.inputs and not dataset.expected_counts
+    )  # neither a table, which has its own words, nor the paper's
+    if "validation" not in splits and is_own:
+        notes.append(
+            "no validation split: training that evaluates needs one; split_rows=datasets.hold_out_validation cuts it from train"
+        )
     for split, examples in splits.items():
         expected = dataset.expected_counts.get(split, len(examples))
         if len(examples) != expected:
@@ -164,12 +217,50 @@ def _notes(dataset: Dataset, splits: Mapping[str, Sequence[Example]]) -> list[st
                 f"{split} has {unlabelled:,} rows without a gold label: train on teacher labels "
                 f"({dataset.name}_{METHODS['step_by_step_teacher_label'].task_ending})"
             )
+    return notes + _shared_questions(splits)
+
+
+def _shared_questions(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """A note for each pair of splits that have questions in common, however these are written."""
+    by_question = {
+        split: {normalized(example.inputs): example.example_id for example in examples}
+        for split, examples in splits.items()
+    }
+    notes = []
+    for learned, kept in itertools.combinations(by_question, 2):
+        shared = [question for question in by_question[kept] if question in by_question[learned]]
+        if shared:
+            first = f"{by_question[kept][shared[0]]} is {by_question[learned][shared[0]]}"
+            consequence = ": training refuses them" if learned == "train" else ""
+            notes.append(f"{kept} shares {len(shared):,} questions with {learned}, {first}{consequence}")
     return notes
+
+
+def _vocabulary_notes(dataset: Dataset, splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """What the student's vocabulary makes of inputs and labels: nothing where all come back, or it is not known."""
+    vocabulary = known_vocabulary(dataset)
+    if vocabulary is None:
+        return []
+    every = [example for examples in splits.values() for example in examples]
+    inputs = text_fit.fit_of_texts(vocabulary, (example.inputs for example in every))
+    notes = inputs.sentences("{} inputs") + inputs.line_break_sentences("{} inputs")
+    labels = collections.Counter(
+        dataset.label_words.get(example.label, example.label)
+        for example in every
+        if example.label is not None
+    )
+    is_right = functools.partial(_is_right, dataset)
+    fit = text_fit.fit_of_labels(vocabulary, labels, is_right)
+    return notes + [fit.unwritable_sentence("labels")] * bool(fit.num_unwritable)
+
+
+def _is_right(dataset: Dataset, label: str, back: str) -> bool:
+    return labels_match(dataset, back, label)
 
 
 def _record(example: Example) -> dict[str, Any]:
     return {
-        **dataclasses.asdict(example),
+        **vars(example),
         "label": example.label or "",
         "has_label": example.label is not None,
         "choices": list(example.choices),

@@ -2,12 +2,16 @@
 
     FOLDER/train-00000-of-00002.tfrecord …   records
            dataset_info.json features.json   what TFDS needs (and LICENSE, if one is given)
-           manifest.json                     counts, sha256 of every file, and what the writer wants to say
+           manifest.json                     counts, sha256 of every file, the identity of what each split says, and what
+                                             the writer wants to say
 
-A folder is written under a temporary name, the manifest last, and then renamed: a folder of the right name is whole.
+A folder is written under a temporary name, the manifest last, and then renamed: a folder of the right name is whole. The same
+records make the same bytes, in any process.
 """
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
@@ -16,9 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base import quiet
 from stepdistill_jax.base.whole_files import new_folder
+from stepdistill_jax.datasets.lineage.content import Identifying
 
 MANIFEST = "manifest.json"
+IDENTITY = "identity"  # of a manifest: split -> `lineage.content.Identity`
 DEFAULT_SHARD_SIZE = 50_000  # examples; about 20 MB of e-SNLI
 _BATCH = 512  # records parsed together
 
@@ -46,19 +53,29 @@ def write_records(
       name: of the dataset, for TFDS.
       features: name -> 'text', 'texts' (a list of them), 'int' or 'bool'.
       splits: split -> records, read once and in order; may be a generator. A record has every feature.
-      manifest: further entries, or a function that gives them once all records are written. 'name', 'counts', 'features'
-        and 'files' are filled in here.
+      manifest: further entries, or a function that gives them once all records are written. 'name', 'counts', 'features',
+        'files' and, of records that are or answer examples, 'identity' are filled in here.
       shard_size: records per file.
       licence, description: go into dataset_info.json.
 
     Raises:
       ValueError: if a split has no record, or a record lacks a feature or has one of another type. Nothing is left
         behind then, and an older folder stays as it was.
+      OSError: if the disk is full, or fails; the same holds.
     """
     with new_folder(Path(folder), replaces=True) as temporary:
         encoder = _features(features)
+        has_identity = {"example_id", "inputs", "label", "has_label"} <= features.keys()
+        identifying = {split: Identifying() for split in splits if has_identity}
         shards = {
-            split: _write_split(temporary, split, encoder, features, records, shard_size)
+            split: _write_split(
+                temporary,
+                split,
+                encoder,
+                features,
+                identifying[split].passing(records) if has_identity else records,
+                shard_size,
+            )
             for split, records in splits.items()
         }
         _write_tfds_metadata(temporary, name, encoder, shards, licence=licence, description=description)
@@ -66,6 +83,11 @@ def write_records(
             **((manifest() if callable(manifest) else manifest) or {}),
             "name": name,
             "counts": {split: sum(lengths) for split, (lengths, _) in shards.items()},
+            **(
+                {IDENTITY: {s: each.identity.as_dict() for s, each in identifying.items()}}
+                if has_identity
+                else {}
+            ),
             "features": dict(features),
             "files": {path.name: file_sha256(path) for path in sorted(temporary.iterdir())},
         }
@@ -77,6 +99,7 @@ def write_records(
 
 def _features(kinds: Mapping[str, str]) -> Any:
     """The TFDS features of our four kinds."""
+    quiet.import_tensorflow()
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -117,11 +140,14 @@ def _write_split(
     shard_size: int,
 ) -> tuple[list[int], int]:
     """Writes one split; gives the records per shard and their bytes. Shards are named once their number is known."""
+    quiet.import_tensorflow()
     import tensorflow as tf
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+    serializer = ExampleSerializer(encoder.get_serialized_info())
     lengths: list[int] = []
     num_bytes = 0
-    with contextlib.ExitStack() as stack:
+    with _disk_errors(folder), contextlib.ExitStack() as stack:
         for number, record in enumerate(records):
             if number % shard_size == 0:
                 stack.close()
@@ -130,7 +156,9 @@ def _write_split(
                 )
                 lengths.append(0)
             row = _check(record, kinds, f"{split}, record {number}")
-            serialized = encoder.serialize_example(encoder.encode_example(row))
+            # As TFDS does it, but for the order of a map's entries, which differs from process to process.
+            message = serializer.get_tf_example(encoder.encode_example(row))
+            serialized = message.SerializeToString(deterministic=True)
             writer.write(serialized)
             lengths[-1] += 1
             num_bytes += len(serialized)
@@ -139,6 +167,17 @@ def _write_split(
     for shard in range(len(lengths)):
         (folder / f"{split}-{shard:05d}").rename(folder / shard_name(split, shard, len(lengths)))
     return lengths, num_bytes
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """TensorFlow's errors of a disk as Python's own, which are one line."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent)) from error
 
 
 def shard_name(split: str, shard: int, num_shards: int) -> str:
@@ -155,6 +194,7 @@ def _write_tfds_metadata(
     licence: str,
     description: str,
 ) -> None:
+    quiet.import_tensorflow()
     import tensorflow_datasets as tfds
 
     template = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
@@ -246,6 +286,25 @@ def verify(folder: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
+def verify_once(folder: Path) -> int:
+    """As `verify`, once a process and version of the folder, whose manifest's time it gives, in ns. A GB takes about a second."""
+    path = folder / MANIFEST
+    written_ns = path.stat().st_mtime_ns if path.exists() else 0
+    _verify_version(folder, written_ns)
+    return written_ns
+
+
+@functools.lru_cache(maxsize=64)
+def _verify_version(folder: Path, written_ns: int) -> None:
+    del written_ns
+    verify(folder)
+
+
+def shards_of(files: Iterable[str], split: str) -> list[str]:
+    """Those of a manifest's files that hold a split, in order."""
+    return sorted(file for file in files if re.fullmatch(rf"{re.escape(split)}-\d+-of-\d+\.tfrecord", file))
+
+
 def read_records(
     folder: str | os.PathLike, split: str, *, features: Iterable[str] | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -261,6 +320,7 @@ def read_records(
     Raises:
       ValueError: if the folder or the split is not there, or a shard is damaged.
     """
+    quiet.import_tensorflow()
     import tensorflow as tf
 
     manifest = read_manifest(folder)
@@ -271,9 +331,7 @@ def read_records(
     kinds = manifest["features"]
     if features is not None:
         kinds = {name: kinds[name] for name in features if name in kinds}
-    shards = sorted(
-        file for file in manifest["files"] if re.fullmatch(rf"{split}-\d+-of-\d+\.tfrecord", file)
-    )
+    shards = shards_of(manifest["files"], split)
     specification = {feature: _parser(kind) for feature, kind in kinds.items()}
     batches = (
         tf.data.TFRecordDataset([str(Path(folder) / shard) for shard in shards])
@@ -298,6 +356,7 @@ def is_hinted(record: Mapping[str, Any]) -> bool:
 
 def _parser(kind: str) -> Any:
     """How TensorFlow parses a feature of this kind; the encoding is that of TFDS."""
+    quiet.import_tensorflow()
     import tensorflow as tf
 
     if kind == "texts":

@@ -7,8 +7,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from stepdistill_jax.base.line_breaks import LINE_BREAK
 from stepdistill_jax.base.methods import METHODS
-from stepdistill_jax.datasets import scoring
+from stepdistill_jax.datasets import scoring, spelling
 from stepdistill_jax.datasets.dataset import LABEL_TASK_ID, RATIONALE_TASK_ID, Dataset
 from stepdistill_jax.datasets.prefixes import prefix
 from stepdistill_jax.datasets.task_sources import (
@@ -18,8 +19,17 @@ from stepdistill_jax.datasets.task_sources import (
     RecordsSource,
     Row,
 )
+from stepdistill_jax.datasets.text_vocabularies import TextVocabulary
 from stepdistill_jax.datasets.vocabularies import embedded_vocabulary, vocabulary
 
+_TASKS = (
+    "label",
+    "teacher_label",
+    "rationale",
+    "rationale_then_label",
+    "rationale_then_teacher_label",
+    "rationale_as_input",
+)
 RATIONALE_FIELD = " rationale: "  # between question and rationale, where both are inputs
 
 # A row's texts to a task's (inputs without prefix, targets).
@@ -47,24 +57,37 @@ def _rationale_as_input(row: Row) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.strings.join([row["inputs"], RATIONALE_FIELD, row["rationale"]]), row["label"]
 
 
-def _text_pair(task_id: int, form: Form) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+def _text_pair(
+    task_id: int, form: Form, words: TextVocabulary
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Prefixed inputs and targets of rows, and what scoring and reports show."""
 
     def pair(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        before = prefix(task_id)
+        before, line_break = prefix(task_id), spelling.line_break_word(words)
 
         def example(row):
-            inputs, targets = form(row)
-            return {
+            inputs, targets, label = (
+                _write_line_breaks(text, line_break) for text in (*form(row), row["label"])
+            )
+            texts = {
                 "inputs": tf.strings.join([before, inputs]),
                 "targets": targets,
                 "gold_label": row["gold_label"],
                 "example_id": row["example_id"],
             }
+            # The part of the targets that must come back whole: see `fit_counting` of the engine.
+            return {**texts, "learnt_label": label} if task_id == LABEL_TASK_ID else texts
 
         return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return pair
+
+
+def _write_line_breaks(text: tf.Tensor, word: str | None) -> tf.Tensor:
+    """`line_breaks.write_line_breaks`, of a tf.string."""
+    if word is None:
+        return text
+    return tf.strings.regex_replace(text, LINE_BREAK, f" {word} ".replace("\\", "\\\\"))
 
 
 def _task_ids(task_id: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -81,11 +104,18 @@ def _task_ids(task_id: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
 
 
 def _gold_or_prediction(
-    text: str, *, marker: str = "", example: Mapping[str, Any] | None = None, is_target: bool = False
+    text: str,
+    *,
+    dataset: Dataset,
+    words: TextVocabulary,
+    marker: str = "",
+    example: Mapping[str, Any] | None = None,
+    is_target: bool = False,
 ) -> str:
     """The text to score: of a target the gold label even where a teacher's is learnt, of a prediction what it says."""
-    gold = example["gold_label"].decode("utf-8") if is_target and example is not None else ""
-    return gold.strip() or scoring.label_in(text, marker)
+    if is_target and example is not None and (gold := example["gold_label"].decode("utf-8").strip()):
+        return spelling.as_read_back(gold, spelling.line_break_word(words))
+    return scoring.label_in(text, dataset, words, marker=marker)
 
 
 def accuracy_of(dataset: Dataset) -> Callable[[Sequence[str], Sequence[str]], dict[str, float]]:
@@ -133,6 +163,15 @@ def register_tasks(dataset: Dataset) -> None:
             )
 
 
+def remove_tasks(dataset: Dataset) -> None:
+    """Takes out what `register_tasks` has registered."""
+    for method in METHODS.values():
+        if method.has_rationale_task:
+            seqio.MixtureRegistry.remove(f"{dataset.name}_{method.task_ending}")
+    for ending in _TASKS:
+        seqio.TaskRegistry.remove(f"{dataset.name}_{ending}")
+
+
 def _add_task(
     dataset: Dataset,
     name: str,
@@ -148,7 +187,7 @@ def _add_task(
         f"{dataset.name}_{name}",
         source=source,
         preprocessors=[
-            _text_pair(task_id, form),
+            _text_pair(task_id, form, words),
             functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=True),
             seqio.preprocessors.append_eos_after_trim,
             _task_ids(task_id),
@@ -158,6 +197,6 @@ def _add_task(
             "targets": seqio.Feature(words, add_eos=True),
             "task_ids": seqio.Feature(seqio.PassThroughVocabulary(3), add_eos=False, dtype=tf.int32),
         },
-        postprocess_fn=functools.partial(_gold_or_prediction, marker=marker),
+        postprocess_fn=functools.partial(_gold_or_prediction, dataset=dataset, words=words, marker=marker),
         metric_fns=[accuracy_of(dataset)] if task_id == LABEL_TASK_ID else [],
     )

@@ -180,7 +180,7 @@ def _parse(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"{path}: cannot be read: {error}.") from error
     kind = name.removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
         reader.fieldnames  # noqa: B018 (reads the heading, so that line_num is its last line)
         line = reader.line_num + 1
         for row in reader:
@@ -194,14 +194,21 @@ def _parse(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"{path}: unknown kind '.{kind}'; use .json, .jsonl, .csv or .xml, also with .gz.")
 
 
+def _delimiter(text: str) -> str:
+    """A comma, or what alone divides the header: a semicolon, a tab."""
+    header = text.partition("\n")[0]
+    return "," if "," in header else next((mark for mark in ";\t|" if mark in header), ",")
+
+
 def _text(path: Path, name: str) -> str:
+    """The file's text, without a Unicode mark."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name).decode("utf-8")
+            return archive.read(name).decode("utf-8-sig")
     if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with gzip.open(path, "rt", encoding="utf-8-sig") as file:
             return file.read()
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _parse_json(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

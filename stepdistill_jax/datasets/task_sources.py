@@ -1,16 +1,22 @@
 """Where SeqIO tasks get their rows: prepared examples, a teacher's answers to them, or both joined, as plain texts."""
 
-import functools
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from stepdistill_jax.base import locations
-from stepdistill_jax.datasets import choices, record_io, registry, subsets
+from stepdistill_jax.datasets import choices, record_io, registry, spelling, subsets
 from stepdistill_jax.datasets.dataset import Dataset
+from stepdistill_jax.datasets.lineage.changes import changes
+from stepdistill_jax.datasets.lineage.leaks import SplitOf
+from stepdistill_jax.datasets.lineage.mixed_data import settle
+from stepdistill_jax.datasets.lineage.reading import Reading, identities, problems
 from stepdistill_jax.datasets.preparation import examples_folder, prepared_manifest
 
 # Which rows a source has. Those of the first and the last are all of a split's examples.
@@ -38,21 +44,12 @@ def rationales_folder(dataset: Dataset, data_dir: Path | None = None, *, teacher
         return root / chosen
     if chosen is None and there:
         raise FileNotFoundError(
-            f"{root} has several teachers, {', '.join(there)}: set STEPDISTILL_TEACHER to one."
+            f"{root} has several teachers, {', '.join(there)}: name one, by the macro TEACHER or STEPDISTILL_TEACHER."
         )
+    prepared_manifest(dataset.name, data_dir)  # without examples there is nothing to answer yet
     raise FileNotFoundError(
         f"No rationales{f' of {chosen}' if chosen else ''} in {root}; run: stepdistill teach {dataset.name} --teacher …"
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _verify_once(folder: Path, written_ns: int) -> None:
-    """Names a truncated, changed or missing shard before anything is trained on; once a process and version of a folder.
-
-    A GB takes about a second. `written_ns` is the manifest's time: a folder that was written anew is checked anew.
-    """
-    del written_ns
-    record_io.verify(folder)
 
 
 class MissingSplit(ValueError, LookupError):
@@ -60,7 +57,7 @@ class MissingSplit(ValueError, LookupError):
 
 
 def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
-    _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)
+    record_io.verify_once(folder)
     builder = tfds.builder_from_directory(str(folder))
     if split not in builder.info.splits:
         raise MissingSplit(f"{folder} has no split '{split}'; it has {', '.join(builder.info.splits)}.")
@@ -71,7 +68,8 @@ def _open(folder: Path, split: str, shuffle_files: bool) -> tf.data.Dataset:
 class RecordsSource(seqio.FunctionDataSource):
     """The rows of a task of a dataset, each five texts: example_id, inputs, label, rationale, gold_label.
 
-    `label` is what is learnt, the gold one or the teacher's, `gold_label` what answers are scored by; `rationale` is ''
+    `label` is what is learnt, the gold one or the teacher's, in the dataset's `label_words`; `gold_label` is what answers are
+    scored by; `rationale` is ''
     where rows are EXAMPLES. Of the train split a source gives the part that `choices.task_choices` says, and the
     augmentation behind it.
     """
@@ -105,12 +103,13 @@ class RecordsSource(seqio.FunctionDataSource):
         if split == "train" and chosen.augmentation:
             folders = [*folders, *_augmentation_folders(chosen)]
         for folder in folders:  # kept token ids or not
-            _verify_once(folder, (folder / record_io.MANIFEST).stat().st_mtime_ns)
+            record_io.verify_once(folder)
+        settle(problems([self._reading(split)]))
         return f"{[record_io.content_id(folder) for folder in folders]} {self.facts(split)}"
 
     def facts(self, split: str) -> dict[str, str]:
         """What a run records of its data: folders below DATA, whose names are the teacher's where they hold rationales, the
-        prefixes' style, and what of the train split was chosen."""
+        prefixes' style, what of the train split was chosen, and how texts are written."""
         chosen = choices.task_choices()
         facts = {"records": " + ".join(map(_below_data, self._folders(split))), "prefixes": chosen.prefixes}
         if split == "train" and chosen.train_share < 1:
@@ -123,7 +122,47 @@ class RecordsSource(seqio.FunctionDataSource):
             }
         if len(facts) > 2:
             facts["subset_seed"] = str(chosen.subset_seed)
+        if chosen.keep_newlines is not None:
+            facts["keep_newlines"] = chosen.keep_newlines
+        if self._dataset.label_words:
+            facts["label_words"] = json.dumps(self._dataset.label_words, sort_keys=True, ensure_ascii=False)
         return facts
+
+    def contents(self, split: str, *, whole_dataset: bool = False) -> dict[str, dict[str, Any]]:
+        """'FOLDER/SPLIT', below DATA, of all that is read for a split, to its `Identity`; and of the dataset's other splits."""
+        return identities(self._reading(split), whole_dataset=whole_dataset)
+
+    def check_unchanged(self, earlier: Mapping[str, Mapping[str, Any]], split: str, place: Path) -> list[str]:
+        """Checks that what is read for a split says what the run of `place` began with; gives what does not, and is allowed.
+
+        Raises:
+          MixedData: names the first part that differs.
+        """
+        return settle(changes(earlier, self.contents(split), place=place))
+
+    @staticmethod
+    def check_together(sources: Sequence[object], split: str) -> list[str]:
+        """Checks that all that the tasks of a mixture read belongs together, and that no test question is learned from.
+
+        Returns:
+          What does not, and is allowed all the same.
+
+        Raises:
+          MixedData: names the first thing that does not.
+        """
+        ours = [source._reading(split) for source in sources if isinstance(source, RecordsSource)]
+        return settle(problems(ours))
+
+    def _reading(self, split: str) -> Reading:
+        examples, folders = examples_folder(self._dataset.name), self._folders(split)
+        answers = [(SplitOf(folder, split), examples) for folder in folders if folder != examples]
+        rows = [SplitOf(folder, split) for folder in folders]
+        chosen = choices.task_choices()
+        if split == "train" and chosen.augmentation:
+            others, answered = _augmentation_folders(chosen)
+            answers.append((SplitOf(answered, split), others))
+            rows.append(SplitOf(answered, split))
+        return Reading(self._dataset, split, examples, tuple(rows), tuple(answers))
 
     def _folders(self, split: str) -> list[Path]:
         rows = self._rows[split]
@@ -132,6 +171,7 @@ class RecordsSource(seqio.FunctionDataSource):
         )
 
     def _read(self, split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
+        settle(problems([self._reading(split)]))
         from_teacher = self._teacher_labels and split == "train"
         if self._needs_labels and not from_teacher:
             self._check_labels(split)
@@ -147,7 +187,8 @@ class RecordsSource(seqio.FunctionDataSource):
             texts = _example_texts(records, rationale_of)
         if split == "train" and chosen.augmentation:
             texts = texts.concatenate(_augmentation(dataset, chosen, shuffle_files))
-        return texts
+        _check_spelling(texts, dataset, chosen.keep_newlines)
+        return _with_label_words(texts, dataset.label_words)
 
     def _check_labels(self, split: str) -> None:
         notes = prepared_manifest(self._dataset.name)["notes"]
@@ -221,6 +262,52 @@ def _table(ids: list[str], values: list[str]) -> tf.lookup.StaticHashTable:
     ids, values = ids or [""], values or [""]  # TensorFlow has no empty tables
     pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), tf.constant(values, tf.string))
     return tf.lookup.StaticHashTable(pairs, default_value="")
+
+
+def _with_label_words(texts: tf.data.Dataset, words: Mapping[str, str]) -> tf.data.Dataset:
+    """Rows whose `label` is what the student writes for it."""
+    if not words:
+        return texts
+    table = _table(list(words), list(words.values()))
+
+    def written(row: Row) -> Row:
+        word = table.lookup(row["label"])
+        return {**row, "label": tf.where(word == "", row["label"], word)}
+
+    return texts.map(written)
+
+
+def _check_spelling(texts: tf.data.Dataset, dataset: Dataset, line_break: str | None) -> None:
+    """Checks that what is written for labels and line breaks can be read back: a pass over the rows where there are such words.
+
+    Raises:
+      ValueError: for a row that holds the word for a line break, or whose label is another label's word.
+    """
+    taken = sorted(set(dataset.label_words.values()) - dataset.label_words.keys())
+    if taken and (row := _first(texts, lambda row: tf.reduce_any(row["label"] == tf.constant(taken)))):
+        label = row["label"].decode()
+        raise ValueError(
+            f"{row['example_id'].decode()}: its label {label!r} is what label_words writes for "
+            f"{spelling.read_label(dataset, label)!r}; choose another word for that."
+        )
+    if line_break is None:
+        return
+    pattern = f"(?s).*{re.escape(line_break)}.*"
+    if row := _first(
+        texts, lambda row: _any_matches([row["inputs"], row["label"], row["rationale"]], pattern)
+    ):
+        raise ValueError(
+            f"{row['example_id'].decode()}: its text holds {line_break!r}, which task_choices.keep_newlines writes for a line "
+            "break; choose another word."
+        )
+
+
+def _any_matches(texts: Sequence[tf.Tensor], pattern: str) -> tf.Tensor:
+    return tf.reduce_any(tf.strings.regex_full_match(tf.stack(texts), pattern))
+
+
+def _first(rows: tf.data.Dataset, condition: Callable[[Row], tf.Tensor]) -> dict[str, bytes] | None:
+    return next(rows.filter(condition).take(1).as_numpy_iterator(), None)
 
 
 def _part(records: tf.data.Dataset, dataset: Dataset, share: float, seed: int) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Text to token ids and back, without TensorFlow: SentencePiece's models, and ByT5's bytes.
+"""Text to token ids and back, without TensorFlow: SentencePiece's models, tokenizer.json, and ByT5's bytes.
 
 They have what SeqIO's vocabularies have, and the same ids. SeqIO tasks take them too: `for_seqio` gives them SeqIO's class, and
 what runs inside a TensorFlow graph is asked of SeqIO's own vocabulary.
@@ -7,17 +7,17 @@ what runs inside a TensorFlow graph is asked of SeqIO's own vocabulary.
 import abc
 import functools
 import hashlib
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import sentencepiece
 from etils import epath
-from sentencepiece import sentencepiece_model_pb2
+
+from stepdistill_jax.base import quiet
+from stepdistill_jax.base.vocabularies.sentencepiece_models import load_sentencepiece
+from stepdistill_jax.base.vocabularies.tokenizer_files import TokenizerFile, load_tokenizer
 
 PAD_ID = 0
-# SentencePiece loads one model at a time: several threads at once may crash it, as SeqIO found.
-_LOADING = threading.Lock()
 
 
 class TextVocabulary(abc.ABC):
@@ -26,7 +26,7 @@ class TextVocabulary(abc.ABC):
     pad_id = PAD_ID
     bos_id: int | None
     eos_id: int
-    unk_id: int
+    unk_id: int | None
     extra_ids: int
     vocab_size: int
 
@@ -50,8 +50,9 @@ class TextVocabulary(abc.ABC):
         return self._encode(s)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids up to the first end of sequence; ids that there are not are read as unknown."""
-        known = [int(i) if i < self._base_vocab_size else self.unk_id for i in ids]
+        """The text of token ids up to the first end of sequence; ids that there are not are read as unknown, or left out."""
+        named = (int(i) if i < self._base_vocab_size else self.unk_id for i in ids)
+        known = [i for i in named if i is not None]
         if self.eos_id in known:
             known = known[: known.index(self.eos_id) + 1]
         return self._decode(known)
@@ -102,11 +103,11 @@ class SentencePieceVocabulary(TextVocabulary):
     @property
     def sp_model(self) -> bytes:
         """The serialised model, sentinels included."""
-        return _load(self.sentencepiece_model_file, self.extra_ids)[0]
+        return load_sentencepiece(self.sentencepiece_model_file, self.extra_ids)[0]
 
     @property
     def tokenizer(self) -> sentencepiece.SentencePieceProcessor:
-        return _load(self.sentencepiece_model_file, self.extra_ids)[1]
+        return load_sentencepiece(self.sentencepiece_model_file, self.extra_ids)[1]
 
     @property
     def tf_tokenizer(self) -> Any:
@@ -163,25 +164,121 @@ class SentencePieceVocabulary(TextVocabulary):
 
 
 @functools.cache
-def _load(file: str, extra_ids: int) -> tuple[bytes, sentencepiece.SentencePieceProcessor]:
-    """(the serialised model, what encodes with it). Sentinels are pieces of their own, the highest number first."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(epath.Path(file).read_bytes())
-    for number in reversed(range(extra_ids)):
-        model.pieces.add(
-            piece=f"▁<extra_id_{number}>",
-            score=0.0,
-            type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
-        )
-    serialised = model.SerializeToString()
-    with _LOADING:
-        return serialised, sentencepiece.SentencePieceProcessor(model_proto=serialised)
-
-
-@functools.cache
 def _seqio_sentencepiece(file: str, extra_ids: int) -> Any:
+    quiet.import_tensorflow()
     import seqio
 
     return seqio.SentencePieceVocabulary(file, extra_ids=extra_ids)
+
+
+class TokenizersVocabulary(TextVocabulary):
+    """A tokenizer.json's tokens, as decoder-only models have them; id 0 starts a text and pads.
+
+    Inside a TensorFlow graph it calls Python (`tf.numpy_function`), as its library has no operations there.
+    """
+
+    bos_id = PAD_ID
+    extra_ids = 0
+
+    def __init__(self, tokenizer_file: str, *, start: str, end: str) -> None:
+        """Opens nothing yet: the file is read when it is first needed.
+
+        Args:
+          tokenizer_file: a tokenizer.json, local or where `etils.epath` reads.
+          start: the token that begins a text, '<|endoftext|>' of SmolLM2 and Qwen.
+          end: the token that ends inputs and targets, '<|im_end|>'.
+        """
+        self.tokenizer_file = tokenizer_file
+        self.start, self.end = start, end
+
+    @property
+    def tokenizer(self) -> TokenizerFile:
+        return load_tokenizer(self.tokenizer_file, self.start, self.end)
+
+    @property
+    def eos_id(self) -> int:
+        return self.tokenizer.eos_id
+
+    @property
+    def unk_id(self) -> int | None:
+        return self.tokenizer.unk_id
+
+    @property
+    def vocab_size(self) -> int:
+        return self._base_vocab_size
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def content(self) -> str:
+        """sha256 of the file, and the tokens that start and end: what its ids depend on."""
+        return f"{self.tokenizer.sha256} {self.start!r} {self.end!r}"
+
+    def _encode(self, s: str) -> list[int]:
+        return self.tokenizer.encode(s)
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def _of_seqio(self) -> Any:
+        return for_seqio(TokenizersVocabulary)(self.tokenizer_file, start=self.start, end=self.end)
+
+    def encode_tf(self, s: Any) -> Any:
+        return self._encode_tf(s)
+
+    def decode_tf(self, ids: Any) -> Any:
+        return self._decode_tf(ids)
+
+    def _encode_tf(self, s: Any) -> Any:
+        import tensorflow as tf
+
+        s = tf.convert_to_tensor(s)
+        if s.shape.rank:
+            ragged = tf.RaggedTensorSpec([*s.shape[1:], None], tf.int32, ragged_rank=s.shape.rank - 1)
+            return tf.map_fn(self._encode_tf, s, fn_output_signature=ragged)
+        ids = tf.numpy_function(self._ids_of_bytes, [s], tf.int32, stateful=False)
+        ids.set_shape([None])
+        return ids
+
+    def _decode_tf(self, ids: Any) -> Any:
+        import tensorflow as tf
+
+        ids = tf.convert_to_tensor(ids)
+        texts = tf.numpy_function(self._texts_of_ids, [ids], tf.string, stateful=False)
+        texts.set_shape(ids.shape[:-1])
+        return texts
+
+    def _ids_of_bytes(self, text: Any) -> Any:
+        """UTF-8 bytes, or an array of one text -> int32 [tokens]."""
+        import numpy as np
+
+        text = text if isinstance(text, bytes) else text.item()  # an array where TensorFlow runs eagerly
+        return np.array(self.encode(text.decode("utf-8")), np.int32)
+
+    def _texts_of_ids(self, ids: Any) -> Any:
+        """int [..., length] -> bytes [...]."""
+        import numpy as np
+
+        texts = [self.decode(row).encode("utf-8") for row in ids.reshape(-1, ids.shape[-1])]
+        return np.array(texts, object).reshape(ids.shape[:-1])
+
+    def _is_there(self) -> bool:
+        return epath.Path(self.tokenizer_file).exists()
+
+    def __eq__(self, other: object) -> bool:
+        other = getattr(other, "stands_for", other)
+        if not isinstance(other, TokenizersVocabulary):
+            return False
+        if not self._is_there() or not other._is_there():
+            return vars(self) == vars(other)
+        return self.content == other.content
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return f"TokenizersVocabulary(file={self.tokenizer_file}, start={self.start}, end={self.end}, sha256={self.tokenizer.sha256})"
 
 
 class ByteVocabulary(TextVocabulary):
@@ -218,7 +315,12 @@ class ByteVocabulary(TextVocabulary):
 @functools.cache
 def for_seqio(kind: type[TextVocabulary]) -> Callable[..., Any]:
     """A class of vocabularies as one of SeqIO's too, so that either side may compare one with the other."""
+    quiet.import_tensorflow()
     import seqio
 
-    theirs = seqio.ByteVocabulary if issubclass(kind, ByteVocabulary) else seqio.SentencePieceVocabulary
+    theirs = seqio.SentencePieceVocabulary
+    if issubclass(kind, ByteVocabulary):
+        theirs = seqio.ByteVocabulary
+    elif issubclass(kind, TokenizersVocabulary):
+        theirs = seqio.Vocabulary
     return type(kind.__name__, (kind, theirs), {"__module__": kind.__module__, "__hash__": kind.__hash__})

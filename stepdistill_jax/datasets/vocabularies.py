@@ -7,17 +7,20 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gin
 import sentencepiece
 from etils import epath
 
 from stepdistill_jax.base import locations
+from stepdistill_jax.base.vocabularies.tokenizer_files import TokenizerFile
+from stepdistill_jax.datasets.dataset import Dataset
 from stepdistill_jax.datasets.text_vocabularies import (
     ByteVocabulary,
     SentencePieceVocabulary,
     TextVocabulary,
+    TokenizersVocabulary,
     for_seqio,
 )
 from stepdistill_jax.datasets.vocabulary_files import T5_EXTRA_IDS, t5_vocabulary_path
@@ -26,33 +29,66 @@ from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 BYTES = "bytes"
 
 
+class VocabularyChoice(NamedTuple):
+    """Attributes:
+    file: a SentencePiece model, a tokenizer.json, or 'bytes'.
+    extra_ids: sentinels behind a SentencePiece model's pieces; None where the file decides.
+    start, end: tokens of a tokenizer.json.
+    """
+
+    file: str
+    extra_ids: int | None = None
+    start: str | None = None
+    end: str | None = None
+
+    @property
+    def is_tokenizer(self) -> bool:
+        """Whether the file is a tokenizer.json, by its name."""
+        return self.file.endswith(".json")
+
+
 @gin.configurable
-def vocabulary_choice(file: str | None = None, extra_ids: int | None = None) -> tuple[str, int | None]:
-    """(file, number of sentinels) of the student's vocabulary, as gin binds them.
+def vocabulary_choice(
+    file: str | None = None,
+    extra_ids: int | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    *,
+    of_embedded: bool = False,
+) -> VocabularyChoice:
+    """The student's vocabulary, as gin binds it.
 
     In a gin file: `from stepdistill_jax import datasets`, then `datasets.vocabulary_choice.file = 'bytes'`.
 
     Args:
-      file: a SentencePiece model, local or gs://, or 'bytes' for ByT5's; default $STEPDISTILL_VOCABULARY, else T5's at
-        DATA/vocabularies/t5.model.
+      file: a SentencePiece model, local or gs://; a decoder-only model's tokenizer.json, likewise; or 'bytes' for ByT5's.
+        Default $STEPDISTILL_VOCABULARY, else T5's at DATA/vocabularies/t5.model.
       extra_ids: sentinels to add to a SentencePiece model's pieces; default 100 as in T5, or none if it holds sentinels
         itself, as mT5's and umT5's published files do.
+      start: of a tokenizer.json, the token that begins a text, which is our id 0 and pads: '<|endoftext|>' of SmolLM2 and Qwen,
+        '<|begin_of_text|>' of Llama 3, '<bos>' of Gemma.
+      end: of a tokenizer.json, the token that ends inputs and targets: '<|im_end|>' of SmolLM2.
+      of_embedded: asked by an embedded dataset, whose own vocabulary is taken where gin binds no file.
     """
-    return (
+    if of_embedded and file is None:
+        return VocabularyChoice(str(VOCABULARY_PATH), extra_ids=0)
+    return VocabularyChoice(
         file or os.environ.get("STEPDISTILL_VOCABULARY") or str(t5_vocabulary_path(locations.data_dir())),
         extra_ids,
+        start,
+        end,
     )
 
 
 class StudentVocabulary(SentencePieceVocabulary):
-    """The vocabulary that `vocabulary_choice` names at the time when it is asked for anything: SentencePiece's, or bytes."""
+    """The vocabulary that `vocabulary_choice` names at the time when it is asked for anything, of whichever kind."""
 
     def __init__(self) -> None:
         """Names no file of its own."""
 
     @property
     def stands_for(self) -> TextVocabulary:
-        return _open(*vocabulary_choice(), "seqio" in sys.modules)
+        return _open(vocabulary_choice(), "seqio" in sys.modules)
 
     @property
     def sentencepiece_model_file(self) -> str:
@@ -63,7 +99,7 @@ class StudentVocabulary(SentencePieceVocabulary):
         return self.stands_for.sp_model
 
     @property
-    def tokenizer(self) -> sentencepiece.SentencePieceProcessor:
+    def tokenizer(self) -> sentencepiece.SentencePieceProcessor | TokenizerFile:
         return self.stands_for.tokenizer
 
     @property
@@ -83,7 +119,7 @@ class StudentVocabulary(SentencePieceVocabulary):
         return self.stands_for.eos_id
 
     @property
-    def unk_id(self) -> int:
+    def unk_id(self) -> int | None:
         return self.stands_for.unk_id
 
     def _encode(self, s: str) -> list[int]:
@@ -96,7 +132,7 @@ class StudentVocabulary(SentencePieceVocabulary):
         return self.stands_for._of_seqio()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, StudentVocabulary) or self.stands_for == other
+        return type(other) is type(self) or self.stands_for == getattr(other, "stands_for", other)
 
     __hash__ = object.__hash__
 
@@ -104,11 +140,26 @@ class StudentVocabulary(SentencePieceVocabulary):
         return str(self.stands_for)
 
 
+class EmbeddedVocabulary(StudentVocabulary):
+    """Of an embedded dataset's tasks: its own pieces, unless gin binds the file of another student's vocabulary."""
+
+    @property
+    def stands_for(self) -> TextVocabulary:
+        return _open(vocabulary_choice(of_embedded=True), "seqio" in sys.modules)
+
+
 @functools.lru_cache(maxsize=16)
-def _open(file: str, extra_ids: int | None, beside_seqio: bool) -> TextVocabulary:
-    if file == BYTES:
+def _open(choice: VocabularyChoice, beside_seqio: bool) -> TextVocabulary:
+    if choice.file == BYTES:
         return _made(ByteVocabulary, beside_seqio)()
-    return _made(SentencePieceFile, beside_seqio)(file, extra_ids)
+    if not choice.is_tokenizer:
+        return _made(SentencePieceFile, beside_seqio)(choice.file, choice.extra_ids)
+    if not choice.start or not choice.end:
+        raise ValueError(
+            f"The vocabulary {choice.file} needs the tokens that start and end a text: set datasets.vocabulary_choice.start and .end "
+            "(in gin), such as '<|endoftext|>' and '<|im_end|>' of SmolLM2."
+        )
+    return _made(TokenizersVocabulary, beside_seqio)(choice.file, start=choice.start, end=choice.end)
 
 
 def _made(kind: type[TextVocabulary], beside_seqio: bool) -> Callable[..., Any]:
@@ -171,9 +222,20 @@ def vocabulary() -> StudentVocabulary:
     return _student_vocabulary("seqio" in sys.modules)
 
 
-def embedded_vocabulary() -> SentencePieceVocabulary:
-    """The vocabulary of the embedded word problems, 1,024 ids: pad 0, end of sequence 1, unknown 2."""
+def embedded_vocabulary() -> EmbeddedVocabulary:
+    """The vocabulary of the embedded word problems, 1,024 ids: pad 0, end of sequence 1, unknown 2.
+
+    A student that binds `vocabulary_choice.file` in gin, as language models and ByT5 do, reads them in its own.
+    """
     return _embedded_vocabulary("seqio" in sys.modules)
+
+
+def known_vocabulary(dataset: Dataset) -> TextVocabulary | None:
+    """The vocabulary that the dataset's tasks have as things stand; None where its file is not there (yet)."""
+    if dataset.embedded:
+        return embedded_vocabulary()
+    file = vocabulary_choice().file
+    return vocabulary() if file == BYTES or epath.Path(file).exists() else None
 
 
 @functools.cache
@@ -182,5 +244,5 @@ def _student_vocabulary(beside_seqio: bool) -> StudentVocabulary:
 
 
 @functools.cache
-def _embedded_vocabulary(beside_seqio: bool) -> SentencePieceVocabulary:
-    return _made(SentencePieceVocabulary, beside_seqio)(str(VOCABULARY_PATH), extra_ids=0)
+def _embedded_vocabulary(beside_seqio: bool) -> EmbeddedVocabulary:
+    return _made(EmbeddedVocabulary, beside_seqio)()

@@ -2,19 +2,24 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import seqio
 
+from stepdistill_jax.base.text_fit import FeatureFit, TaskFit
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.base.whole_files import JsonLines
 from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
+from stepdistill_jax.engine.data import contents
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_training_eval_datasets
 from stepdistill_jax.engine.data.train_stream import TrainStream
 from stepdistill_jax.engine.evaluate import inference_files
 from stepdistill_jax.engine.evaluate.evaluation import InferenceEvaluator, teacher_forced_losses
 from stepdistill_jax.engine.evaluate.restored_model import restore_models
+from stepdistill_jax.engine.loop import run_folder
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
@@ -52,7 +57,8 @@ def evaluate(
       use_orbax: taken for T5X's sake; both layouts are read.
 
     Returns:
-      A row a checkpoint, kind of evaluation and task: {'step', 'split', 'task', 'accuracy', …}.
+      A row a checkpoint, kind of evaluation and task: {'step', 'split', 'task', 'accuracy', …}; `num_inputs_cut` and
+      `num_inputs_changed`, by the vocabulary, where there are such inputs.
 
     Raises:
       ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
@@ -65,6 +71,7 @@ def evaluate(
             f"{dataset_cfg.mixture_or_task_name}: no task with metrics has a split '{dataset_cfg.split}'; evaluate a "
             "label task."
         )
+    fits = evaluator.say_fit()
     streams = (
         train_eval_get_dataset_fn(
             dataset_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
@@ -80,6 +87,8 @@ def evaluate(
         init_seed=fallback_init_rng,
         initializer_cls=train_state_initializer_cls,
     ):
+        run = Path(restored.path).parent
+        contents.check_unchanged([dataset_cfg], run, run_folder.read_run_json(run))
         if streams:
             trainer = training_evaluator_cls(
                 model=model,
@@ -92,12 +101,21 @@ def evaluate(
             rows += teacher_forced_losses(
                 trainer, restored.state, streams, partitioner, split=dataset_cfg.split, max_batches=None
             )
-        rows += evaluator.evaluate(restored.state, restored.axes)
+        rows += [
+            row | _misfits(fits[row["task"]]) for row in evaluator.evaluate(restored.state, restored.axes)
+        ]
     evaluator.close()
     if jax.process_index() == 0:
         summarize_config_fn(str(folder), None, rows[-1]["step"])
         _write(rows, folder)
     return rows
+
+
+def _misfits(fit: TaskFit) -> Row:
+    """How many inputs were cut, and how many the vocabulary changed, where there are such."""
+    inputs = fit.features.get("inputs", FeatureFit())
+    counts = {"num_inputs_cut": inputs.num_cut, "num_inputs_changed": inputs.num_changed}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _write(rows: list[Row], folder: Any) -> None:
@@ -107,6 +125,6 @@ def _write(rows: list[Row], folder: Any) -> None:
         correct = f" ({row['num_correct']} of {row['num_examples']})" if "num_correct" in row else ""
         accuracy = f"accuracy {row.get('accuracy', float('nan')):.2f} %{correct}"
         shown = f"loss {row['loss']:.4g}" if "loss" in row else accuracy
-        print(f"{row['task']} {row['split']} at step {row['step']}: {shown}", file=sys.stderr)
+        print(visible(f"{row['task']} {row['split']} at step {row['step']}: {shown}"), file=sys.stderr)
     log.sync()
     log.close()

@@ -14,17 +14,27 @@ import tensorflow as tf
 from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
-from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_mixture_or_task
+from stepdistill_jax.engine.data import contents
+from stepdistill_jax.engine.data.dataset_config import (
+    DatasetConfig,
+    completed_lengths,
+    get_mixture_or_task,
+    read_features,
+)
+from stepdistill_jax.engine.data.fit_counting import fit_of_examples
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
 from stepdistill_jax.engine.evaluate import inference_files
-from stepdistill_jax.engine.evaluate.inference import get_infer_fn
+from stepdistill_jax.engine.evaluate.inference import InferFn, get_infer_fn, prediction_step
 from stepdistill_jax.engine.evaluate.inference_files import write_inferences_to_file
 from stepdistill_jax.engine.evaluate.restored_model import restore_model
+from stepdistill_jax.engine.loop import run_folder
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer
 
 __all__ = ["create_task_from_tfexample_file", "infer", "write_inferences_to_file"]
+
+_MODES = ("predict", "score", "predict_with_aux")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +90,8 @@ def infer(
     Returns:
       The files: output_dir/<task>-<mode>.<extension>-SSSSS-of-NNNNN.
     """
-    steps = {
-        "predict": model.predict_batch,
-        "score": model.score_batch,
-        "predict_with_aux": model.predict_batch_with_aux,
-    }
-    if mode not in steps:
-        raise ValueError(f"infer.mode={mode!r}; use one of {', '.join(steps)}.")
+    if mode not in _MODES:
+        raise ValueError(f"infer.mode={mode!r}; use one of {', '.join(_MODES)}.")
     if not 0 <= shard_id < num_shards:
         raise ValueError(f"infer.shard_id={shard_id} is not below num_shards={num_shards}.")
     if merge_fn is not None or not merge_chunked_results:
@@ -105,15 +110,29 @@ def infer(
         init_seed=fallback_init_rng,
         initializer_cls=train_state_initializer_cls,
     )
-    infer_fn = get_infer_fn(
-        lambda params, batch: steps[mode](params, batch), dataset_cfg.batch_size, restored.axes, partitioner
-    )
+    run = Path(restored.path).parent
+    contents.check_unchanged([dataset_cfg], run, run_folder.read_run_json(run))
+
+    @functools.cache
+    def infer_fn(targets_length: int) -> InferFn:
+        steps = {
+            "predict": prediction_step(model, targets_length),
+            "score": lambda params, batch: model.score_batch(params, batch),
+            "predict_with_aux": prediction_step(model, targets_length, with_aux=True),
+        }
+        return get_infer_fn(
+            steps[mode], dataset_cfg.batch_size, restored.axes, partitioner, targets_length=targets_length
+        )
+
     shard = _Shard(shard_id, num_shards)
-    files = []
-    for task in seqio.get_subtasks(provider):
+    files, tasks = [], seqio.get_subtasks(provider)
+    for task in tasks:
         examples = list(_dataset(task, dataset_cfg, shard).as_numpy_iterator())
-        converted = _converted(model, task, dataset_cfg, shard, examples)
-        outputs = [output for _, output in infer_fn(converted.enumerate(), restored.state)]
+        fit = fit_of_examples(task, examples, dataset_cfg.task_feature_lengths)
+        for sentence in fit.sentences(f"{task.name}/{dataset_cfg.split}"):
+            say_once(sentence)
+        converted, targets_length = _converted(model, task, dataset_cfg, shard, examples)
+        outputs = [output for _, output in infer_fn(targets_length)(converted.enumerate(), restored.state)]
         path = folder / f"{task.name}-{mode}.{file_extension}-{shard_id:05d}-of-{num_shards:05d}"
         if jax.process_index() == 0:
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +144,7 @@ def infer(
                 task.output_features[output_vocab_feature_name].vocabulary,
             )
         files.append(path)
+    inference_files.write_data_json(folder, tasks, dataset_cfg.split)
     if jax.process_index() == 0:
         summarize_config_fn(str(folder), None, int(restored.state.step))
     return files
@@ -149,12 +169,15 @@ def _converted(
     cfg: DatasetConfig,
     shard: _Shard,
     examples: list[dict[str, Any]],
-) -> tf.data.Dataset:
+) -> tuple[tf.data.Dataset, int]:
+    """(the examples' features, tokens of their targets at most)."""
     if not examples:
         raise ValueError(f"{task.name}/{cfg.split}: no examples in shard {shard.index} of {shard.num}.")
-    converter = model.FEATURE_CONVERTER_CLS(pack=False)
-    longest = {name: max(len(example[name]) for example in examples) for name in converter.TASK_FEATURES}
-    return converter(_dataset(task, cfg, shard), {**longest, **(cfg.task_feature_lengths or {})})
+    converter_cls = model.FEATURE_CONVERTER_CLS
+    features = read_features(converter_cls, task.output_features)
+    longest = {name: max(len(example[name]) for example in examples) for name in features}
+    lengths = {**longest, **(completed_lengths(cfg.task_feature_lengths, features) or {})}
+    return converter_cls(pack=False)(_dataset(task, cfg, shard), lengths), lengths["targets"]
 
 
 def _outputs_and_aux(

@@ -13,7 +13,12 @@ import jax
 import numpy as np
 
 from stepdistill_jax.base.whole_files import write_atomically
-from stepdistill_jax.engine.data.dataset_config import DatasetConfig, full_feature_lengths, get_dataset
+from stepdistill_jax.engine.data.dataset_config import (
+    DatasetConfig,
+    full_feature_lengths,
+    get_dataset,
+    read_features,
+)
 from stepdistill_jax.engine.hardware.step_costs import matmul_flops, traffic
 from stepdistill_jax.engine.hardware.step_report import StepReport
 from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
@@ -139,15 +144,21 @@ def batch_shapes(
     model: base_model.BaseTransformerModel, cfg: DatasetConfig
 ) -> tuple[dict[str, tuple[int, int]], dict[str, np.dtype]]:
     """Feature -> (rows, tokens) of the global batch, and its dtype, as the training stream will make it."""
-    if (features := base_model.described_features(model, pack=cfg.pack)) is not None:
-        lengths = full_feature_lengths(
-            cfg.task_feature_lengths, set(features.values()), cfg.mixture_or_task_name
-        )
-        shapes = {name: (cfg.batch_size, lengths[of_task]) for name, of_task in features.items()}
+    features = base_model.described_features(model, pack=cfg.pack)
+    # A language model may also read targets alone: then its converter says what there is.
+    if features is not None and "inputs" in (cfg.task_feature_lengths or ()):
+        of_task = {name: base_model.parts(parts) for name, parts in features.items()}
+        read = {feature for parts in of_task.values() for feature in parts}
+        lengths = full_feature_lengths(cfg.task_feature_lengths, read | {"targets"}, cfg.mixture_or_task_name)
+        shapes = {
+            name: (cfg.batch_size, sum(lengths[part] for part in parts)) for name, parts in of_task.items()
+        }
         return shapes, dict.fromkeys(features, np.dtype(np.int32))
     converter_cls = model.FEATURE_CONVERTER_CLS
     lengths = full_feature_lengths(
-        cfg.task_feature_lengths, converter_cls.TASK_FEATURES, cfg.mixture_or_task_name
+        cfg.task_feature_lengths,
+        read_features(converter_cls, cfg.task_feature_lengths or ()),
+        cfg.mixture_or_task_name,
     )
     of_model = converter_cls(pack=cfg.pack).get_model_feature_lengths(lengths)
     types = {name: spec.dtype for name, spec in converter_cls.MODEL_FEATURES.items()}

@@ -18,7 +18,7 @@ from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.engine.checkpoint import finding
 from stepdistill_jax.engine.checkpoint.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
 from stepdistill_jax.engine.checkpoint.state_restoring import restore_checkpoint
-from stepdistill_jax.engine.cluster import preemption
+from stepdistill_jax.engine.cluster import preemption, run_owner
 from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.data.dataset_config import (
     DatasetConfig,
@@ -27,6 +27,7 @@ from stepdistill_jax.engine.data.dataset_config import (
     source_facts,
 )
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
+from stepdistill_jax.engine.loop import progress
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
@@ -73,6 +74,7 @@ def train(
     ),
     gc_period: int = 0,
     log_examples: bool = False,
+    describe_fn: Callable[..., None] | None = None,
 ) -> tuple[int, FlaxOptimTrainState]:
     """Trains a model in `model_dir`, going on from its newest checkpoint if it has one. T5X's arguments.
 
@@ -105,6 +107,8 @@ def train(
       verify_matching_vocabs_fn: checks a `DatasetConfig` against the model; None leaves that out.
       gc_period: steps between runs of Python's garbage collector; 0 leaves it to Python.
       log_examples: whether examples.jsonl gets the ids of each step's examples. T5X has no such argument.
+      describe_fn: called as (model_dir, model, train_dataset_cfg, content) by the first host before the first step, to note what
+        the model is; content is that of run.json. T5X has no such argument.
 
     Returns:
       (step, state) after the last step.
@@ -112,10 +116,13 @@ def train(
     Raises:
       ValueError: for settings that do not fit together, before anything is compiled.
       FloatingPointError: if a loss is not finite; it names the metric and the step.
+      FolderInUse: if another run is at work in `model_dir`.
       OSError: if a checkpoint cannot be written, at the next step after it went wrong.
-      Preempted: after SIGTERM or SIGUSR1, once the step in hand is saved (`preemption`).
+      Preempted: after SIGTERM, SIGUSR1 or Ctrl-C, once the step in hand is saved (`preemption`).
     """
+    from stepdistill_jax.engine.data import contents
     from stepdistill_jax.engine.evaluate.evaluation import RunEvaluation
+    from stepdistill_jax.engine.loop import run_folder
     from stepdistill_jax.engine.loop.run_recorder import RunRecorder
     from stepdistill_jax.engine.loop.training_loop import Training
 
@@ -125,7 +132,8 @@ def train(
         )
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
-    with preemption.watched() as notice:  # from here on: data, first state and compilation may take minutes
+    # From here on: data, first state and compilation may take minutes.
+    with preemption.watched() as notice, run_owner.owned(Path(model_dir)) as owner:
         run = RunRecorder(
             Path(model_dir),
             checkpoint_cfg.save,
@@ -136,13 +144,24 @@ def train(
         )
         restore = checkpoint_cfg.restore if run.resumes_at is None else None
         begin_with = finding.find_checkpoint(restore) if restore is not None else None
+        verifies = checkpoint_cfg.verify and (restore is None or restore.verify)
         seed, position = run.seed_and_position(
-            random_seed, begins_like=begin_with if restore is not None and restore.restore_dataset else None
+            random_seed,
+            begins_like=begin_with if restore is not None and restore.restore_dataset else None,
+            verify=verifies,
         )
         verify = verify_matching_vocabs_fn or (lambda cfg, model: None)
-        for cfg in (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg):
-            if cfg is not None:  # before anything is tokenised, which may take minutes
-                verify(cfg, model)
+        cfgs = (train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg)
+        for cfg in filter(None, cfgs):  # before anything is tokenised, which may take minutes
+            verify(cfg, model)
+        mixed_data = contents.check_together(train_dataset_cfg)
+        if run.resumes_at is not None:
+            mixed_data += contents.check_unchanged(
+                (train_dataset_cfg, infer_eval_dataset_cfg),
+                run.model_dir,
+                run_folder.read_run_json(run.model_dir),
+            )
+        progress.announce("reading the data …")
         stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
         spec = stream.batch_spec()
         initializer = train_state_initializer_cls(
@@ -162,9 +181,12 @@ def train(
             model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
             eval_steps=eval_steps, log_dir=run.model_dir, get_streams=train_eval_get_dataset_fn, verify=verify,
         )  # fmt: skip
-        training = Training(run, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period)
+        training = Training(
+            run, owner, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period
+        )
 
-        state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng)
+        progress.announce("making the first state …")
+        state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng, verify=verifies)
         evaluate_first = run_eval_before_training and run.resumes_at is None
         if begin_with is not None:
             end = int(state.step) + relative_steps if relative_steps is not None else total_steps
@@ -175,18 +197,27 @@ def train(
             **_stream_settings(train_dataset_cfg),
             "data": stream.contents(),
         }
-        first_step = run.begin(step=int(state.step), facts=facts, summarize_config_fn=summarize_config_fn)
+        content = contents.contents_of((train_dataset_cfg, infer_eval_dataset_cfg), whole_dataset=True)
+        first_step = run.begin(
+            step=int(state.step),
+            facts=facts,
+            noted={"text_fit": stream.text_fit(), "content": content},
+            mixed_data=mixed_data,
+            summarize_config_fn=summarize_config_fn,
+        )
         last_step = first_step + relative_steps if relative_steps is not None else total_steps
 
         preempted = False
         try:
+            if describe_fn is not None and jax.process_index() == 0:
+                describe_fn(run.model_dir, model, train_dataset_cfg, content)
             if not (evaluate_first and training.evaluate(state)):
                 state, preempted = training.take_steps(state, position, last_step, notice)
         finally:
             run.close()
             evaluation.close()
         if preempted:
-            run.end_preempted(int(state.step))
+            run.end_preempted(int(state.step), notice.exit_status)
         return int(state.step), state
 
 
@@ -197,15 +228,19 @@ def _first_state(
     initializer: TrainStateInitializer,
     partitioner: PjitPartitioner,
     init_rng: jax.Array,
+    *,
+    verify: bool,
 ) -> FlaxOptimTrainState:
     """The run's own newest state; else that of the checkpoint that it begins with; else a random one."""
     abstract_state = initializer.global_train_state_shape
     if run.resumes_at is not None:
-        return restore_checkpoint(run.checkpoint_path, abstract_state, partitioner)
+        return restore_checkpoint(run.checkpoint_path, abstract_state, partitioner, verify=verify)
     if begin_with is None:
         return initializer.from_scratch(init_rng)
     from_scratch = functools.partial(initializer.first_values, init_rng)
-    return restore_checkpoint(begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch)
+    return restore_checkpoint(
+        begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch, verify=verify
+    )
 
 
 def _check_steps_are_left(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from stepdistill_jax.base import quiet
 from stepdistill_jax.experiments.experiment_file import Experiment
 from stepdistill_jax.experiments.planned_run import PlannedRun, planned_runs
 
@@ -41,6 +42,7 @@ def _kind(run: PlannedRun) -> tuple[object, ...]:
 
 
 def _check_names(run: PlannedRun) -> None:
+    quiet.import_tensorflow()
     import seqio
 
     from stepdistill_jax.base.messages import nearest

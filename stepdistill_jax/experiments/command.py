@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
+from stepdistill_jax.base.environment import set_for_a_while
+from stepdistill_jax.base.visible import visible
 
 EXAMPLES = """\
   stepdistill sweep experiments/small/every_method.toml
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.file is None and args.list:
         for file, title in titles().items():
-            print(f"{file:<40} {title}")
+            print(visible(f"{file:<40} {title}"))
         return 0
     if args.file is None:
         raise ValueError(
@@ -60,14 +62,15 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.child:
         children.end_with_parent()
-    experiment = read_experiment(args.file)
+    with set_for_a_while(STEPDISTILL_DATA_DIR=args.data_dir):  # which describes datasets, too
+        experiment = read_experiment(args.file)
     output = args.output or planned_run.default_output(experiment)
     where = {"output": output, "data_dir": args.data_dir}
     if args.list:
-        print(*sweep.listing(experiment, output), sep="\n")
+        print(*map(visible, sweep.listing(experiment, output)), sep="\n")
     elif args.check:
         for line in checking.check(experiment):
-            print(line, flush=True)
+            print(visible(line), flush=True)
         print(
             f"{args.file}: {len(planned_run.planned_runs(experiment))} runs; every gin file is read, every student built"
         )

@@ -17,12 +17,12 @@ import numpy as np
 
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig
 from stepdistill_jax.engine.hardware.step_costs import matmul_flops
-from stepdistill_jax.engine.model import models
+from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.precompile import batch_shapes
 
 
 def training_flops(
-    model: models.EncoderDecoderModel, cfg: DatasetConfig, params: Mapping[str, Any], *, steps: int
+    model: base_model.BaseTransformerModel, cfg: DatasetConfig, params: Mapping[str, Any], *, steps: int
 ) -> int:
     """Of all steps: three forward passes each, over whole rows as `cfg` has them, padding included.
 
@@ -33,7 +33,11 @@ def training_flops(
 
 
 def flops_per_prediction(
-    model: models.EncoderDecoderModel, cfg: DatasetConfig, params: Mapping[str, Any], *, predictions: Path
+    model: base_model.BaseTransformerModel,
+    cfg: DatasetConfig,
+    params: Mapping[str, Any],
+    *,
+    predictions: Path,
 ) -> int:
     """Of one greedy answer of mean length to a question of mean length.
 
@@ -60,7 +64,9 @@ def _mean_tokens(vocabulary: Any, texts: list[str]) -> int:
     return math.ceil(np.mean([len(vocabulary.encode(text)) + 1 for text in texts]))
 
 
-def _forward_flops(model: models.EncoderDecoderModel, cfg: DatasetConfig, params: Mapping[str, Any]) -> int:
+def _forward_flops(
+    model: base_model.BaseTransformerModel, cfg: DatasetConfig, params: Mapping[str, Any]
+) -> int:
     shapes, types = batch_shapes(model, cfg)
     batch = {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
     return matmul_flops(

@@ -11,13 +11,12 @@ SWEEP/runs/<run id>/           a run's folder, and in it
 """
 
 import contextlib
-import fcntl
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.folder_lock import FolderLock
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.experiments.planned_run import PlannedRun
 
@@ -67,30 +66,32 @@ def check_plan(run: PlannedRun, output: Path) -> None:
         )
 
 
+def check_data(run: PlannedRun, output: Path, data_dir: Path) -> None:
+    """Checks that the data are those that a run was begun with, so that all runs of a sweep are of the same.
+
+    Raises:
+      MixedData: names the first part that differs.
+    """
+    from stepdistill_jax.datasets.lineage.changes import changed_since
+    from stepdistill_jax.datasets.lineage.mixed_data import settle
+
+    folder = run_folder(output, run.run_id)
+    for file in ("run.json", RESULT):
+        path = folder / file
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        settle(changed_since(facts.get("content", {}), data_dir, place=folder))
+
+
 def plan_of(run: PlannedRun) -> dict[str, list[str]]:
     """What plan.json holds."""
     plan = {"gin_files": list(run.gin_files), "gin_bindings": list(run.gin_bindings())}
     return plan | ({"besides": ["rationales = true"]} if run.writes_rationales else {})
 
 
-@contextlib.contextmanager
-def only_one(path: Path, what: str) -> Iterator[None]:
-    """Within it no other process is within it for the same file. It is free again when its process ends, however.
+def only_one(path: Path, what: str) -> contextlib.AbstractContextManager[FolderLock]:
+    """Within it this process owns what the lock file stands for.
 
     Raises:
-      ValueError: if another process is, and stays.
+      FolderInUse: if another process does, and stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ValueError(
-                        f"{what}: another process is at work on it ({path} is locked)."
-                    ) from error
-                time.sleep(0.1)
-        yield
+    return FolderLock(path, what).held(patience_seconds=_LONGEST_WAIT_SECONDS)

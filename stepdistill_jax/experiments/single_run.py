@@ -25,10 +25,11 @@ def do_run(run: PlannedRun, *, output: Path, data_dir: Path | None, command: str
     """Does the run, or goes on with it, and returns its result; one that is done is left as it is.
 
     Raises:
-      ValueError: if another process does it at this moment, or if it was begun with other settings.
+      FolderInUse: if another process does it at this moment.
+      ValueError: if it was begun with other settings.
     """
     folder = run_files.run_folder(output, run.run_id)
-    with run_files.only_one(output / "locks" / run.run_id, run.run_id):
+    with run_files.only_one(output / "locks" / run.run_id, f"run {run.run_id}"):
         result = run_files.read_result(folder)
         if result is not None:
             print(f"{run.run_id}: done before.", file=sys.stderr)
@@ -92,10 +93,15 @@ def _num_examples(contents: Mapping[str, Any]) -> int:
 def _ask(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
     """Scores the answers that the teacher has given, and writes those of the test split as an evaluation would."""
     from stepdistill_jax import datasets
+    from stepdistill_jax.datasets.lineage.belonging import misfits
+    from stepdistill_jax.datasets.lineage.indexes import split_index
+    from stepdistill_jax.datasets.lineage.mixed_data import settle
     from stepdistill_jax.experiments import teacher_scores
 
-    dataset = datasets.get(run.dataset)
+    dataset = datasets.get(run.dataset, data_dir)
     records = datasets.data_dir(data_dir) / run.dataset / "rationales" / run.teacher
+    examples = datasets.data_dir(data_dir) / run.dataset / "examples"
+    settle(misfits(records, examples, "test"))
     scores = {split: teacher_scores.score(dataset, records, split) for split in ("validation", "test")}
     if scores["test"] is None:
         raise ValueError(
@@ -104,10 +110,11 @@ def _ask(run: PlannedRun, folder: Path, data_dir: Path | None) -> Result:
     teacher_scores.write_predictions(
         dataset, records, folder / "test_eval" / "predictions" / f"{run.dataset}_label-test-0.jsonl"
     )
+    said = split_index(records, "test").identity
     nothing = dict.fromkeys(
         ("step", "train_steps", "train_examples", "parameters", "training_flops", "flops_per_prediction")
     )
-    return {**nothing, **scores}
+    return {**nothing, **scores, "content": {f"{run.dataset}/rationales/{run.teacher}/test": said.as_dict()}}
 
 
 def _delete_other_checkpoints(folder: Path, *, chosen: int | None) -> None:

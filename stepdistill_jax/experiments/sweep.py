@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stepdistill_jax.base import locations
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.cluster import preemption
 from stepdistill_jax.experiments import children, run_files
@@ -32,17 +34,20 @@ def sweep(experiment: Experiment, *, output: Path, jobs: int = 1, data_dir: Path
       data_dir: prepared data; None takes $STEPDISTILL_DATA_DIR or ./data.
 
     Raises:
-      ValueError: before anything is run, if settings do not fit what there is, or another process sweeps there.
+      FolderInUse: if another process sweeps there.
+      ValueError: before anything is run, if settings do not fit what there is.
     """
     if jobs < 1:
         raise ValueError(f"--jobs={jobs}; use 1 or more.")
     runs = planned_runs(experiment)
-    with run_files.only_one(output / "locks" / "sweep", str(output)):
+    with run_files.only_one(output / "locks" / "sweep", f"SWEEP {output}"):
         for run in runs:
             run_files.check_plan(run, output)
         begin_folder(experiment, output)
         to_do = [run for run in runs if not is_done(run, output)]
         provide_data(to_do, data_dir=data_dir)
+        for run in runs if to_do else ():
+            run_files.check_data(run, output, locations.data_dir(data_dir))
         _say(f"{experiment.title}: {len(runs)} runs in {output}, {len(runs) - len(to_do)} done")
         scheduler = _Scheduler(experiment.path, output, data_dir, jobs, len(to_do))
         status = scheduler.do(to_do)
@@ -169,4 +174,4 @@ def _write_report(output: Path) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)

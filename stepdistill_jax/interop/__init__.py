@@ -1,10 +1,11 @@
-"""T5 models from and to Hugging Face's folders: `stepdistill convert`. Importing this opens nothing."""
+"""T5 and decoder-only models from and to Hugging Face's folders, and from GGUF files: `stepdistill convert`. Importing this opens nothing."""
 
 import importlib
 from typing import Any
 
 _LAZY = {
     "convert": "conversion",
+    "convert_from_gguf": "gguf_files.from_gguf",
     "convert_from_huggingface": "from_huggingface",
     "convert_to_huggingface": "to_huggingface",
 }

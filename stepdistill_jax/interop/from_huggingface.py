@@ -8,7 +8,7 @@ DST/huggingface/         config.json and the tokenizer's files, as they were
 import dataclasses
 import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,26 @@ from tqdm import tqdm
 from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.whole_files import new_folder
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import ArrayInParts, write_parameters
-from stepdistill_jax.interop import parameter_names
-from stepdistill_jax.interop.huggingface_config import read_json, scales_logits, sizes_of_config
+from stepdistill_jax.interop.decoder_only import huggingface_config as decoder_config
+from stepdistill_jax.interop.decoder_only import network_gin as decoder_gin
+from stepdistill_jax.interop.decoder_only.decoder_folder import match_decoder_only
+from stepdistill_jax.interop.decoder_only.sizes import DecoderSizes
+from stepdistill_jax.interop.decoder_only.text_tokens import TextTokens, find_text_tokens
 from stepdistill_jax.interop.huggingface_weights import open_weights
-from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast, same_numbers
-from stepdistill_jax.interop.model_gin import PUBLIC_VOCABULARIES, gin_of_sizes
-from stepdistill_jax.interop.parameter_names import Parameter
+from stepdistill_jax.interop.json_files import read_json
+from stepdistill_jax.interop.kept_files import SENTENCEPIECE, TOKENIZER_JSON, copy_kept
+from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast
+from stepdistill_jax.interop.parameter import Parameter
 from stepdistill_jax.interop.run_facts import BESIDE, NETWORK_GIN
-from stepdistill_jax.interop.sizes import T5Sizes
-from stepdistill_jax.interop.tokenizer_files import SENTENCEPIECE, copy_kept
+from stepdistill_jax.interop.t5 import huggingface_config as t5_config
+from stepdistill_jax.interop.t5 import network_gin as t5_gin
+from stepdistill_jax.interop.t5.sizes import T5Sizes
+from stepdistill_jax.interop.t5.t5_folder import match_t5
 
 DEFAULT_STEP = (
     1_000_000  # T5's pretraining took so many steps in every family; FLAN-T5's took a few more behind them
 )
+DEFAULT_DECODER_STEP = 0  # no schedule of ours goes on from a decoder-only model's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,41 +47,72 @@ class ConvertedModel:
     Attributes:
       checkpoint: for INITIAL_CHECKPOINT_PATH.
       gin_file: the network's.
-      vocabulary: what the gin file says it is: a SentencePiece model, 'bytes', or None for T5's.
+      vocabulary: what the gin file says it is: a SentencePiece model, a tokenizer.json, 'bytes', or None for T5's, and of
+        decoder-only models the run's.
+      tokens: that start and end a text of a tokenizer.json.
     """
 
-    sizes: T5Sizes
+    sizes: T5Sizes | DecoderSizes
     checkpoint: Path
     gin_file: Path
     vocabulary: str | None
     num_parameters: int
     step: int
+    tokens: TextTokens | None = None
 
     def command(self) -> str:
         """How to train a student from it."""
         return (
-            f"python t5x/train.py --gin_file=gin/dsbs_t5_{_size_name(self.sizes)}.gin --gin_file={self.gin_file} "
+            f"python t5x/train.py --gin_file=gin/dsbs_{_run_name(self.sizes)}.gin --gin_file={self.gin_file} "
             f"--gin.INITIAL_CHECKPOINT_PATH=\"'{self.checkpoint}'\" --gin.STEP_OFFSET={self.step} "
             "--gin.MODEL_DIR=\"'runs/my_run'\""
         )
 
 
-def _size_name(sizes: T5Sizes) -> str:
-    """The run of gin/dsbs_t5_*.gin that was made for students of about this width."""
+@dataclasses.dataclass(frozen=True)
+class ModelFiles:
+    """A model as Hugging Face has it, wherever it comes from.
+
+    Attributes:
+      name: of its source.
+      source: the same, with its place, for errors.
+      config: of config.json.
+      tensors: by Hugging Face's names.
+      write_beside: writes config.json and the tokenizer's files into a folder.
+    """
+
+    name: str
+    source: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, LazyArray]
+    write_beside: Callable[[Path], object]
+
+
+def _run_name(sizes: T5Sizes | DecoderSizes) -> str:
+    """The run of gin/dsbs_*.gin that was made for students of about this width."""
+    if isinstance(sizes, DecoderSizes):
+        return "smollm2_135m"
     widths = {512: "small", 768: "base", 1024: "large", 2048: "xl", 4096: "xxl"}
-    return widths[min(widths, key=lambda width: abs(width - sizes.emb_dim))]
+    return "t5_" + widths[min(widths, key=lambda width: abs(width - sizes.emb_dim))]
 
 
 def convert_from_huggingface(
-    source: Path, destination: Path, *, step: int = DEFAULT_STEP, dtype: str | None = None
+    source: Path,
+    destination: Path,
+    *,
+    step: int | None = None,
+    dtype: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> ConvertedModel:
     """Writes DST, whole or not at all; in memory is a part of one tensor at a time.
 
     Args:
       source: a folder with config.json and weights, safetensors or torch, sharded or not.
       destination: a folder that is not there yet.
-      step: to give the checkpoint.
+      step: to give the checkpoint; default DEFAULT_STEP, of decoder-only models 0.
       dtype: of the parameters, 'float32', 'bfloat16' or 'float16'; by default each tensor's own.
+      start, end: tokens that start and end a text, of a decoder-only model; default see `find_text_tokens`.
 
     Raises:
       FileNotFoundError: if config.json or weights are missing.
@@ -82,38 +120,87 @@ def convert_from_huggingface(
     """
     if not (source / "config.json").is_file():
         raise FileNotFoundError(f"{source} is no Hugging Face model: it has no config.json.")
+
+    def write_beside(folder: Path) -> None:
+        shutil.copyfile(source / "config.json", folder / "config.json")
+        copy_kept(source, folder)
+
     config = read_json(source / "config.json")
-    tensors = open_weights(source)
-    sizes, matched = _match(config, tensors, source)
-    total = sum(array.num_bytes for _, array in matched)
+    model = ModelFiles(source.name, str(source), config, open_weights(source), write_beside)
+    return convert_model(model, destination, step=step, dtype=dtype, start=start, end=end)
+
+
+def convert_model(
+    model: ModelFiles,
+    destination: Path,
+    *,
+    step: int | None = None,
+    dtype: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+) -> ConvertedModel:
+    """As `convert_from_huggingface`, of a model's files however they were got.
+
+    Raises:
+      ValueError: as there.
+    """
+    _check_type(model)
+    is_t5 = model.config["model_type"] in t5_config.MODEL_TYPES
+    if is_t5 and (start or end):
+        raise ValueError(f"{model.source} is a T5; --start and --end are for decoder-only models.")
+    if step is None:
+        step = DEFAULT_STEP if is_t5 else DEFAULT_DECODER_STEP
     with new_folder(destination) as folder:
-        (folder / BESIDE).mkdir()
-        shutil.copyfile(source / "config.json", folder / BESIDE / "config.json")
-        kept = copy_kept(source, folder / BESIDE)
-        has_file = SENTENCEPIECE in kept and sizes.family != "byt5"
-        vocabulary = str(destination / BESIDE / SENTENCEPIECE) if has_file else None
+        beside = folder / BESIDE
+        beside.mkdir()
+        model.write_beside(beside)
+        tokens = None if is_t5 else find_text_tokens(beside, start=start, end=end)
+        match = match_t5 if is_t5 else functools.partial(match_decoder_only, tokens=tokens)
+        sizes, matched = match(model.config, model.tensors, source=model.source)
+        file = _vocabulary_file(beside, sizes)
+        vocabulary = str(destination / BESIDE / file) if file else None
         converted = ConvertedModel(
             sizes=sizes,
             checkpoint=destination / checkpoint_folders.name_of(step),
             gin_file=destination / NETWORK_GIN,
-            vocabulary=vocabulary or PUBLIC_VOCABULARIES.get(sizes.family),
+            vocabulary=vocabulary or t5_gin.PUBLIC_VOCABULARIES.get(sizes.family),
             num_parameters=sum(int(np.prod(parameter.shape)) for parameter, _ in matched),
             step=step,
+            tokens=tokens,
         )
-        title = f"{sizes.family}, {converted.num_parameters / 1e6:,.0f} M parameters"
-        text = gin_of_sizes(
+        write = t5_gin.gin_of_sizes if is_t5 else functools.partial(decoder_gin.gin_of_sizes, tokens=tokens)
+        text = write(
             sizes,
-            title=title,
-            source=source.name,
+            title=f"{sizes.family}, {converted.num_parameters / 1e6:,.0f} M parameters",
+            source=model.name,
             use=converted.command(),
             vocabulary=converted.vocabulary,
         )
         (folder / NETWORK_GIN).write_text(text, encoding="utf-8")
+        total = sum(array.num_bytes for _, array in matched)
         with tqdm(total=total, unit="B", unit_scale=True, desc="convert", disable=None) as progress:
             write_parameters(
                 folder / checkpoint_folders.name_of(step), _arrays(matched, dtype, progress), step=step
             )
     return converted
+
+
+def _check_type(model: ModelFiles) -> None:
+    found = model.config.get("model_type")
+    if found in t5_config.MODEL_TYPES or found in decoder_config.MODEL_TYPES:
+        return
+    known = ", ".join([*t5_config.MODEL_TYPES, *decoder_config.MODEL_TYPES])
+    mend = " Of Gemma 3 that sees pictures, take the text model alone." if found == "gemma3" else ""
+    raise ValueError(
+        f"{model.source}/config.json: model_type={found!r}; we convert {known} (FLAN-T5 and ByT5 are 't5', SmolLM2 is 'llama').{mend}"
+    )
+
+
+def _vocabulary_file(beside: Path, sizes: T5Sizes | DecoderSizes) -> str | None:
+    """The name of the vocabulary that came with the model, if one did that it needs."""
+    if isinstance(sizes, DecoderSizes):
+        return TOKENIZER_JSON if (beside / TOKENIZER_JSON).is_file() else None
+    return SENTENCEPIECE if (beside / SENTENCEPIECE).is_file() and sizes.family != "byt5" else None
 
 
 def _arrays(
@@ -135,64 +222,3 @@ def _read_part(
     rows, *columns = reversed(part) if parameter.turned else part
     numbers = array.read_rows(rows.start, rows.stop)[:, *columns]
     return cast(numbers.T if parameter.turned else numbers, dtype, name=parameter.huggingface)
-
-
-def _match(
-    config: Mapping[str, Any], tensors: dict[str, LazyArray], source: Path
-) -> tuple[T5Sizes, list[tuple[Parameter, LazyArray]]]:
-    """The sizes, and a tensor for every parameter."""
-    tensors, problems = _settle_embeddings(config, tensors)
-    where = source / "config.json"
-    sizes = sizes_of_config(config, has_head=parameter_names.HEAD in tensors, where=str(where))
-    wanted = parameter_names.parameters(sizes)
-    for parameter in wanted:
-        name, array = parameter.huggingface, tensors.get(parameter.huggingface)
-        if array is None:
-            problems.append(f"{name} is missing")
-        elif array.shape != parameter.huggingface_shape:
-            problems.append(
-                f"{name} has shape {array.shape}, config.json wants {parameter.huggingface_shape}"
-            )
-        elif array.dtype not in FLOAT_DTYPES.values():
-            problems.append(f"{name} is of {array.dtype}, not {', '.join(FLOAT_DTYPES)}")
-    known = {parameter.huggingface for parameter in wanted}
-    problems += [
-        f"{name} of shape {array.shape} is not in the network"
-        for name, array in sorted(tensors.items())
-        if name not in known
-    ]
-    if problems:
-        raise ValueError(
-            f"{source} does not hold the T5 that its config.json describes, {len(problems)} tensors differ: "
-            f"{'; '.join(problems)}."
-        )
-    return sizes, [(parameter, tensors[parameter.huggingface]) for parameter in wanted]
-
-
-def _settle_embeddings(
-    config: Mapping[str, Any], tensors: Mapping[str, LazyArray]
-) -> tuple[dict[str, LazyArray], list[str]]:
-    """The tensors with one embedding, and an output layer only if the network has one; and what is wrong with them.
-
-    Torch files repeat the embedding under its aliases, safetensors may keep it under any one of them; tied weights
-    may or may not have `lm_head.weight`. Whether two are one, the file tells, or else the numbers.
-    """
-    tensors = {name: array for name, array in tensors.items() if name not in parameter_names.UNUSED}
-    names = (parameter_names.SHARED, *parameter_names.EMBEDDING_ALIASES)
-    candidates = names if not scales_logits(config) else (*names, parameter_names.HEAD)
-    embedding = next((tensors[name] for name in candidates if name in tensors), None)
-    if embedding is None:
-        return tensors, []
-    problems = [
-        f"{name} differs from {parameter_names.SHARED}"
-        for name in names
-        if name in tensors and not same_numbers(embedding, tensors.pop(name))
-    ]
-    tensors[parameter_names.SHARED] = embedding
-    if scales_logits(config):
-        if parameter_names.HEAD in tensors and same_numbers(embedding, tensors[parameter_names.HEAD]):
-            del tensors[parameter_names.HEAD]
-    else:
-        # transformers 5 ties whatever is equal, and still does not scale: an output layer equal to the embedding.
-        tensors.setdefault(parameter_names.HEAD, embedding)
-    return tensors, problems

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from stepdistill_jax.interop.huggingface_config import read_json
+from stepdistill_jax.interop.json_files import read_json
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray
 from stepdistill_jax.interop.torch_archive import open_torch_archive
 

@@ -9,9 +9,11 @@ from typing import Any
 from stepdistill_jax.base.locations import data_dir
 from stepdistill_jax.datasets.vocabulary_files import t5_vocabulary_path
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
+from stepdistill_jax.interop.json_files import read_json
 from stepdistill_jax.interop.model_gin import Reference, read_bindings
 
 NETWORK_GIN = "model.gin"  # that `convert` writes beside a checkpoint
+_STUDENT, _DECODER = "student.json", "LlamaConfig."
 BESIDE = "huggingface"  # likewise: the folder with what Hugging Face's had besides the weights
 
 
@@ -19,23 +21,36 @@ BESIDE = "huggingface"  # likewise: the folder with what Hugging Face's had besi
 class RunFacts:
     """Attributes:
     mlp_activations: None where no file says.
-    vocabulary: the run's SentencePiece model, if it can be told and is there.
+    vocabulary: the run's SentencePiece model or tokenizer.json, if it can be told and is there.
     huggingface: the folder with config.json and tokenizer that `convert` once left, if there is one.
+    decoder_settings: fields of `LlamaConfig`, of a decoder-only model.
+    text_tokens: that start and end a text of its tokenizer.json; (None, None) where it has none.
+    is_told: whether there is any such file at all.
     """
 
     mlp_activations: tuple[str, ...] | None = None
     dropout_rate: float = 0.1
     vocabulary: Path | None = None
     huggingface: Path | None = None
+    decoder_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    text_tokens: tuple[str | None, str | None] = (None, None)
+    is_told: bool = False
 
 
 def read_run_facts(checkpoint: Path) -> RunFacts:
-    """Reads config.gin (a run's) or model.gin (a converted model's) in the checkpoint's parent folder."""
+    """Reads config.gin (a run's) or model.gin (a converted model's) in the checkpoint's parent folder; and student.json."""
     folder = checkpoint.parent
     bound: Mapping[str, Any] = {}
     for name in (NETWORK_GIN, "config.gin"):
         if (folder / name).is_file():
             bound = read_bindings(folder / name)
+    student = read_json(folder / _STUDENT) if (folder / _STUDENT).is_file() else {}
+    words = student.get("vocabulary") or {}
+    settings = {
+        name.removeprefix(_DECODER): value for name, value in bound.items() if name.startswith(_DECODER)
+    }
+    if not settings and "num_kv_heads" in (student.get("network") or {}):
+        settings = student["network"]
     begun_with = bound.get("RestoreCheckpointConfig.path")
     beside = [folder / BESIDE]
     if isinstance(begun_with, str):
@@ -44,12 +59,25 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
     return RunFacts(
         mlp_activations=tuple(activations) if isinstance(activations, tuple | list) else None,
         dropout_rate=float(dropout_rate) if isinstance(dropout_rate, int | float) else 0.1,
-        vocabulary=_vocabulary(bound),
+        vocabulary=_vocabulary(bound, folder, words.get("file")),
+        decoder_settings=settings,
+        text_tokens=(
+            bound.get("vocabulary_choice.start") or words.get("start"),
+            bound.get("vocabulary_choice.end") or words.get("end"),
+        ),
+        is_told=bool(bound or student),
         huggingface=next((path for path in beside if (path / "config.json").is_file()), None),
     )
 
 
-def _vocabulary(bound: Mapping[str, Any]) -> Path | None:
+def _vocabulary(bound: Mapping[str, Any], folder: Path, own: str | None) -> Path | None:
+    """Where it was when it was trained with, else the run's own copy."""
+    if (found := _vocabulary_of_gin(bound)) is not None:
+        return found
+    return folder / own if own and (folder / own).is_file() else None
+
+
+def _vocabulary_of_gin(bound: Mapping[str, Any]) -> Path | None:
     vocabulary = bound.get("VOCABULARY")
     name = vocabulary.name.split(".")[-1].removesuffix("()") if isinstance(vocabulary, Reference) else ""
     file = {

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base.environment import set_for_a_while
+from stepdistill_jax.base.messages import INTERRUPTED, unexpected
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.engine.cluster import distributed
 from stepdistill_jax.engine.config.gin_flags import OneLineParser, rewrite_gin_args
+from stepdistill_jax.engine.hardware.present_devices import check_devices
 from stepdistill_jax.engine.t5x_names import alias
 from stepdistill_jax.launching import task_modules
 from stepdistill_jax.launching.flags import add_script_flags
@@ -44,10 +47,13 @@ def run_script(script: str, args: argparse.Namespace) -> object:
     if args.dry_run:
         print(gin.config_str())
         return None
+    if topology is None and script == "precompile":
+        check_devices()
     if script == "precompile":
         return _precompile(topology)
     with distributed.joined(args):
-        return configured(_entry_point(script))
+        check_devices()
+        return configured(_entry_point(script), **_hooks(script))
 
 
 def _open_topology(args: argparse.Namespace) -> Any:
@@ -83,7 +89,17 @@ def call(
     """Runs train, eval or infer with these gin files and bindings; may be called again with others."""
     with set_for_a_while(STEPDISTILL_DATA_DIR=data_dir):
         read_config(gin_files, gin_bindings)
-        return configured(_entry_point(script))
+        check_devices()
+        return configured(_entry_point(script), **_hooks(script))
+
+
+def _hooks(script: str) -> dict[str, Callable[..., None]]:
+    """What the engine's entry functions call, and knows nothing of."""
+    if script != "train":
+        return {}
+    from stepdistill_jax.launching import whole_runs
+
+    return {"describe_fn": whole_runs.describe}
 
 
 def configured(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -242,6 +258,11 @@ def main(script: str, argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
-        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+        status = getattr(error, "exit_status", 2)
+        parser.exit(status, f"{parser.prog}: error: {visible_line(error)}\n")
     except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: interrupted; the same command goes on from the last checkpoint.\n")
+        parser.exit(130, f"{parser.prog}: {INTERRUPTED}\n")
+    except Exception as error:  # a fault, of ours or of a library
+        if os.environ.get("STEPDISTILL_DEBUG"):
+            raise
+        parser.exit(1, f"{parser.prog}: error: {unexpected(error)}\n")

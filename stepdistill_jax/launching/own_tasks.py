@@ -55,7 +55,7 @@ def _name_modules(package: types.ModuleType, name: str) -> None:
     """Makes `import name` and `import name.svamp` give the package's modules."""
     prefix = f"{package.__name__}."
     sys.modules.setdefault(name, package)
-    for known, module in list(sys.modules.items()):
+    for known, module in sys.modules.copy().items():
         if known.startswith(prefix):
             sys.modules.setdefault(f"{name}.{known.removeprefix(prefix)}", module)
 

@@ -1,6 +1,7 @@
 """What one does with a run's folder: score a checkpoint, write its predictions, ask it.
 
-The model is rebuilt from the run's own config.gin, so nothing but the folder (and, to score, the data) is needed.
+Scoring rebuilds the model from the run's own config.gin. A run is asked by its student.json, and so are exports; by config.gin where
+it has none, or its task is one of the user's own.
 """
 
 import os
@@ -9,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base import checkpoint_folders
+from stepdistill_jax.base.messages import say_once
+from stepdistill_jax.engine.hardware.present_devices import check_devices
 from stepdistill_jax.launching import launch
+from stepdistill_jax.launching.task_modules import own_modules
+from stepdistill_jax.prediction.description import STUDENT, read_description
 
 
 def evaluate(
@@ -20,15 +25,32 @@ def evaluate(
     task: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     gin_bindings: Sequence[str] = (),
+    verify: bool = True,
 ) -> list[dict[str, Any]]:
     """Scores a checkpoint of a run through SeqIO and writes RUN/<split>_eval; returns a row of metrics a task.
 
-    `gin_bindings` change the run's own: 'NUM_PARTITIONS = 1' evaluates on one device what eight have trained.
+    A student with choices is calibrated on validation besides, and its choices' probabilities are written (`choice_scores`).
+
+    `gin_bindings` change the run's own: 'NUM_PARTITIONS = 1' evaluates on one device what eight have trained. Without
+    `verify` the checkpoint's files are not compared with its checksums.
     """
+    run = Path(run)
+    _say_missing_tasks(run)
     config = _config(run)
     output = run / f"{split}_eval"
-    bindings = [f"EVAL_OUTPUT_DIR = {str(output)!r}", f"SPLIT = {split!r}", *_bindings(run, step, task)]
-    return launch.call("eval", ["gin/eval.gin", config], [*bindings, *gin_bindings], data_dir=data_dir)
+    bindings = [
+        f"EVAL_OUTPUT_DIR = {str(output)!r}",
+        f"SPLIT = {split!r}",
+        *_bindings(run, step, task, verify=verify),
+    ]
+    rows = launch.call("eval", ["gin/eval.gin", config], [*bindings, *gin_bindings], data_dir=data_dir)
+    from stepdistill_jax.launching import choice_scores
+
+    if task is None and choice_scores.scores_choices(run):
+        choice_scores.evaluate_choices(
+            run, split, step=step, data_dir=data_dir, num_partitions=_num_partitions(), verify=verify
+        )
+    return rows
 
 
 def infer(
@@ -40,15 +62,18 @@ def infer(
     mode: str = "predict",
     data_dir: str | os.PathLike[str] | None = None,
     gin_bindings: Sequence[str] = (),
+    verify: bool = True,
 ) -> list[Path]:
     """Writes RUN/inferences/<split>/<task>-<mode>.jsonl-00000-of-00001 for every task; returns the files."""
+    run = Path(run)
+    _say_missing_tasks(run)
     config = _config(run)
     output = run / "inferences" / split
     bindings = [
         f"INFER_OUTPUT_DIR = {str(output)!r}",
         f"SPLIT = {split!r}",
         f"MODE = {mode!r}",
-        *_bindings(run, step, task),
+        *_bindings(run, step, task, verify=verify),
     ]
     return launch.call("infer", ["gin/infer.gin", config], [*bindings, *gin_bindings], data_dir=data_dir)
 
@@ -60,15 +85,26 @@ def predict(
     rationale: bool = False,
     step: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    num_partitions: int = 1,
+    verify: bool = True,
 ) -> list[str]:
-    """The student's labels, or rationales, for questions given as text (without a task prefix)."""
+    """The student's labels, or rationales, for questions given as text (without a task prefix); '' to a blank text.
+
+    Standard error says how many texts the vocabulary changes, and how many texts and answers are cut.
+    """
     if not texts:
         raise ValueError("predict: no text given, neither as arguments nor on standard input.")
+    run = Path(run)
+    if not needs_its_code(run):
+        return _predict_whole(
+            run, texts, rationale=rationale, step=step, num_partitions=num_partitions, verify=verify
+        )
+    _say_missing_tasks(run)
     config = _config(run)
     checkpoint = _checkpoint(run, step)
     launch.read_config(
         ["gin/predict.gin", config],
-        [f"CHECKPOINT_PATH = {str(checkpoint)!r}"],
+        [f"CHECKPOINT_PATH = {str(checkpoint)!r}", *_verifying(verify)],
         data_dir=data_dir,
         needs_seqio=False,
         left_out=["__main__"],
@@ -77,7 +113,52 @@ def predict(
 
     from stepdistill_jax.launching import predictor
 
-    return launch.configured(gin.get_configurable(predictor.answer), texts, rationale=rationale)
+    check_devices()
+    asked = [text for text in texts if text.strip()]
+    answers = iter(
+        launch.configured(gin.get_configurable(predictor.answer), asked, rationale=rationale) if asked else ()
+    )
+    return [next(answers) if text.strip() else "" for text in texts]
+
+
+def _num_partitions() -> int:
+    """What the configuration that was read last says."""
+    import gin
+
+    try:
+        return gin.query_parameter("%NUM_PARTITIONS")
+    except ValueError:  # the run's files have no such macro
+        return 1
+
+
+def needs_its_code(run: Path) -> bool:
+    """Whether only config.gin, and modules of this machine, tell what the student of a run is."""
+    return not (run / STUDENT).is_file() or read_description(run).own_task
+
+
+def _say_missing_tasks(run: Path) -> None:
+    """Says which modules with datasets the run was trained beside, where they are not named here."""
+    if not (run / STUDENT).is_file():
+        return
+    missing = [module for module in read_description(run).task_modules if module not in own_modules()]
+    if missing:
+        say_once(
+            f"{run} was trained with STEPDISTILL_TASKS={','.join(missing)}, which is not set here: where its dataset is not known, "
+            "set it."
+        )
+
+
+def _predict_whole(run: Path, texts: Sequence[str], *, rationale: bool, **options: Any) -> list[str]:
+    from stepdistill_jax.prediction.misfits import Misfits
+    from stepdistill_jax.prediction.predictor import Predictor
+
+    predictor = Predictor(run, **options)
+    misfits = Misfits(predictor)
+    predictions = predictor(texts, rationale=rationale)
+    misfits.add(texts, predictions)
+    for sentence in misfits.sentences():
+        say_once(sentence)
+    return [(prediction.rationale if rationale else prediction.label) or "" for prediction in predictions]
 
 
 def _config(run: Path) -> str:
@@ -90,16 +171,13 @@ def _config(run: Path) -> str:
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
-    steps = checkpoint_folders.steps_in(run)
-    if not steps:
-        raise FileNotFoundError(f"{run} has no checkpoint yet.")
-    if step is not None and step not in steps:
-        raise FileNotFoundError(
-            f"{run} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}."
-        )
-    return run.absolute() / checkpoint_folders.name_of(steps[-1] if step is None else step)
+    return run.absolute() / checkpoint_folders.name_of(checkpoint_folders.find_step(run, step))
 
 
-def _bindings(run: Path, step: int | None, task: str | None) -> list[str]:
-    bindings = [f"CHECKPOINT_PATH = {str(_checkpoint(run, step))!r}"]
+def _bindings(run: Path, step: int | None, task: str | None, *, verify: bool) -> list[str]:
+    bindings = [f"CHECKPOINT_PATH = {str(_checkpoint(run, step))!r}", *_verifying(verify)]
     return bindings if task is None else [*bindings, f"MIXTURE_OR_TASK_NAME = {task!r}"]
+
+
+def _verifying(verify: bool) -> list[str]:
+    return [] if verify else ["utils.RestoreCheckpointConfig.verify = False"]

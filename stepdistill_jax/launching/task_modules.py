@@ -8,13 +8,14 @@ from stepdistill_jax.base import quiet
 from stepdistill_jax.launching import own_tasks
 
 
-def load_tasks() -> None:
-    """Imports our dataset files, and the modules that $STEPDISTILL_TASKS names, so that all datasets are known."""
+def load_tasks(data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Makes all datasets known: our dataset files, the modules that $STEPDISTILL_TASKS names, and what DATA describes."""
     from stepdistill_jax.datasets import registration
 
     quiet.import_tensorflow()
     _import_modules()
     registration.register_waiting_tasks()
+    registration.register_described(data_dir)
 
 
 def load_descriptions() -> None:
@@ -25,8 +26,13 @@ def load_descriptions() -> None:
         _import_modules()
 
 
+def own_modules() -> list[str]:
+    """The modules that $STEPDISTILL_TASKS names."""
+    return [module for module in os.environ.get("STEPDISTILL_TASKS", "").split(",") if module]
+
+
 def _import_modules() -> None:
-    named = [module for module in os.environ.get("STEPDISTILL_TASKS", "").split(",") if module]
+    named = own_modules()
     if named and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a console script's path lacks it
     own_tasks.import_own_tasks()

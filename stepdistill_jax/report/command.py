@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from stepdistill_jax.base.visible import visible
+
 EXAMPLES = """\
   stepdistill report runs/fine_tuning runs/step_by_step --output report
   stepdistill report sweeps/table2        # writes sweeps/table2/report"""
@@ -34,6 +36,6 @@ def run(args: argparse.Namespace) -> None:
                 f"{sweeps[0]} is a sweep's folder, which is reported alone, without --output and --teacher; "
                 "give run folders for those."
             )
-        print(write_sweep_report(sweeps[0]))
+        print(visible(str(write_sweep_report(sweeps[0]))))
         return
-    print(write_report(args.runs, args.output, teachers=args.teachers))
+    print(visible(str(write_report(args.runs, args.output, teachers=args.teachers))))

@@ -1,4 +1,4 @@
-"""The student: an encoder-decoder T5 that learns labels and rationales as two tasks told apart by a prefix."""
+"""The student: a T5 or a language model that learns labels and rationales as two tasks told apart by a prefix."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,17 +16,15 @@ from stepdistill_jax.student.loss import StepByStepLoss, task_mask, token_cross_
 Batch = Mapping[str, jax.Array]
 
 
-class StepByStepModel(models.EncoderDecoderModel):
-    """T5X's `EncoderDecoderModel` with the loss L_label + λ · L_rationale (Hsieh et al. 2023, Eq. 3).
+class StepByStepLearning:
+    """The loss L_label + λ · L_rationale (Hsieh et al. 2023, Eq. 3) of a T5X model; stands before it among a class's bases.
 
-    Fine-tuning is the same model on a mixture without rationales: its loss is then the mean cross-entropy of a label
-    token, exactly.
+    Which target tokens are learnt is all in the batch: `decoder_task_ids` and `decoder_loss_weights`. Fine-tuning is the same
+    model on a mixture without rationales: its loss is then the mean cross-entropy of a label token, exactly.
     """
 
-    FEATURE_CONVERTER_CLS = LookedUp("stepdistill_jax.student.features", "StepByStepFeatureConverter")
-
     def __init__(self, *args: Any, rationale_weight: float = 1.0, **kwargs: Any) -> None:
-        """Takes the arguments of `EncoderDecoderModel`, and λ.
+        """Takes the arguments of the T5X model, and λ.
 
         Args:
           rationale_weight: λ of Eq. 3, at least 0. The paper uses 1; the authors' code takes α and 1 - α for the two
@@ -40,18 +38,10 @@ class StepByStepModel(models.EncoderDecoderModel):
             raise ValueError(f"rationale_weight={rationale_weight} (λ of Eq. 3) is negative; use 0 or more.")
         if self._label_smoothing or self._loss_normalizing_factor is not None:
             raise ValueError(
-                f"StepByStepModel got label_smoothing={self._label_smoothing} and loss_normalizing_factor="
+                f"{type(self).__name__} got label_smoothing={self._label_smoothing} and loss_normalizing_factor="
                 f"{self._loss_normalizing_factor}; Eq. 3 averages over each task's tokens: leave both at 0.0 and None."
             )
         self._rationale_weight = rationale_weight
-
-    def predict_batch_with_aux(self, *args: Any, **kwargs: Any) -> Any:
-        """Decodes as T5X's model does. A method of its own, as gin refuses to register a class after its parent's method."""
-        return super().predict_batch_with_aux(*args, **kwargs)
-
-    def batch_features(self, *, pack: bool) -> Mapping[str, str]:
-        """Those of our engine's `EncoderDecoderModel`, and the task of every target token."""
-        return {**super().batch_features(pack=pack), "decoder_task_ids": "task_ids"}
 
     def with_loss_weights(self, batch: Batch) -> Batch:
         """Returns the batch with `loss_weights`, float32 [batch, length], taken over all of its rows.
@@ -117,3 +107,34 @@ class StepByStepModel(models.EncoderDecoderModel):
         regularised = token_cross_entropy(logits, targets, z_loss=self._z_loss) if self._z_loss else nll
         correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
         return jnp.sum(regularised * batch["loss_weights"]), regularised, nll, correct
+
+
+# Each class below has a `predict_batch_with_aux` of its own, as gin refuses to register a class after its parent's method.
+
+
+class StepByStepModel(StepByStepLearning, models.EncoderDecoderModel):
+    """T5X's `EncoderDecoderModel` that learns by Eq. 3; takes its arguments, and `rationale_weight` (λ)."""
+
+    FEATURE_CONVERTER_CLS = LookedUp("stepdistill_jax.student.features", "StepByStepFeatureConverter")
+
+    def predict_batch_with_aux(self, *args: Any, **kwargs: Any) -> Any:
+        """Decodes as T5X's model does."""
+        return super().predict_batch_with_aux(*args, **kwargs)
+
+    def batch_features(self, *, pack: bool) -> Mapping[str, str]:
+        """Those of our engine's `EncoderDecoderModel`, and the task of every target token."""
+        return {**super().batch_features(pack=pack), "decoder_task_ids": "task_ids"}
+
+
+class StepByStepDecoderModel(StepByStepLearning, models.DecoderOnlyModel):
+    """T5X's `DecoderOnlyModel` that learns by Eq. 3; takes its arguments, and `rationale_weight` (λ)."""
+
+    FEATURE_CONVERTER_CLS = LookedUp("stepdistill_jax.student.features", "StepByStepDecoderFeatureConverter")
+
+    def predict_batch_with_aux(self, *args: Any, **kwargs: Any) -> Any:
+        """Decodes as T5X's model does."""
+        return super().predict_batch_with_aux(*args, **kwargs)
+
+    def batch_features(self, *, pack: bool) -> Mapping[str, tuple[str, ...]]:
+        """Those of our engine's `DecoderOnlyModel`, and the task of every token; inputs have none."""
+        return {**super().batch_features(pack=pack), "decoder_task_ids": ("inputs", "task_ids")}

@@ -5,14 +5,17 @@ import sys
 from pathlib import Path
 
 from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.teacher import flags, prompt_flags
 
 EXAMPLES = """\
   stepdistill teach wordproblems --teacher worked
   stepdistill teach svamp --teacher recorded --from ../shared/data --score
+  stepdistill teach tickets --prompt_from 8           # a prompt file to begin with, of training rows
+  stepdistill teach tickets --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --score
   stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --dry_run
   stepdistill teach svamp --teacher openai:MODEL --base_url http://127.0.0.1:8000/v1 --shard 0/4
-  stepdistill teach show data/svamp/rationales/palm-540b
+  stepdistill teach show data/wordproblems/rationales/worked
   stepdistill teach serve smollm2 --port 8080        # the embedded model, to be asked by URL"""
 
 
@@ -20,7 +23,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a prepared dataset")
     parser.add_argument(
         "--teacher",
-        required=True,
         metavar="TEACHER",
         help="'openai:MODEL' (any OpenAI-compatible server) or another language model, 'recorded' (with --from), "
         "or 'worked' (the dataset's own solutions); see docs/teacher.md",
@@ -43,11 +45,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does the job; returns the exit status, that of `JobStopped` where something stopped it."""
+    """Does the job; returns the exit status, that of `JobStopped` or `ServerGone` where that ended it."""
     from stepdistill_jax import teacher
     from stepdistill_jax.launching import task_modules
 
-    task_modules.load_tasks()
+    task_modules.load_tasks(args.data_dir)
+    if args.prompt_from is not None:
+        return _write_starter(args)
+    if args.teacher is None:
+        raise ValueError(
+            "--teacher is missing: say who answers, such as --teacher openai:MODEL --base_url URL; --prompt_from N alone writes a "
+            "prompt file."
+        )
     try:
         teacher.teach(
             args.name,
@@ -60,7 +69,25 @@ def run(args: argparse.Namespace) -> int:
             prompting=prompt_flags.prompt_settings(args),
             job_settings=flags.job_settings(args),
         )
-    except teacher.JobStopped as stopped:
-        print(f"stepdistill: {stopped}", file=sys.stderr)
+    except (teacher.JobStopped, teacher.ServerGone) as stopped:
+        print(f"stepdistill: {visible_line(stopped)}", file=sys.stderr)
         return stopped.exit_status
+    return 0
+
+
+def _write_starter(args: argparse.Namespace) -> int:
+    from stepdistill_jax import datasets
+    from stepdistill_jax.teacher.prompting import starter_file
+
+    dataset = datasets.get(args.name, args.data_dir)
+    path = Path(args.prompt) if args.prompt else datasets.data_dir(args.data_dir) / args.name / "prompt.txt"
+    examples = datasets.stream_examples(args.name, "train", args.data_dir)
+    missing = starter_file.write(path, dataset, examples, args.prompt_from)
+    todo = (
+        f"write its {missing} rationales, then" if missing else "see whether they lead to their labels, then"
+    )
+    print(visible_line(f"Wrote {path}: {args.prompt_from} worked examples. Next, {todo}:"))
+    print(
+        visible_line(f"stepdistill teach {args.name} --teacher openai:MODEL --base_url URL --prompt {path}")
+    )
     return 0

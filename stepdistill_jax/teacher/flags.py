@@ -2,8 +2,9 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from stepdistill_jax.teacher.asking.job_settings import JobSettings
@@ -51,6 +52,12 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--max_tries", type=int, default=8, metavar="N", help="of a request (default 8)")
     group.add_argument(
+        "--max_outage",
+        default="30m",
+        metavar="TIME",
+        help="how long the server may be away before the job ends, with status 69: 90s, 30m, 2h (default 30m)",
+    )
+    group.add_argument(
         "--max_failed",
         type=float,
         default=0.05,
@@ -59,7 +66,24 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--retry_failed", action="store_true", help="ask again what the server refused before")
     group.add_argument(
+        "--reparse",
+        action="store_true",
+        help="read the stored answers again, ask nothing, and say how many labels and rationales change",
+    )
+    group.add_argument(
         "--rows", metavar="SPLIT=N,…", help="only the first N examples of these splits (default all)"
+    )
+    group.add_argument(
+        "--first",
+        type=int,
+        default=20,
+        metavar="N",
+        help="ask N examples and show answers and cost before the rest is asked (default 20; 0 asks all at once)",
+    )
+    group.add_argument(
+        "--yes",
+        action="store_true",
+        help="ask the rest without a question, as is done anyway where no terminal is",
     )
     group.add_argument("--shard", metavar="i/n", help="do part i (from 0) of n, for many workers")
     group.add_argument(
@@ -92,6 +116,7 @@ def model_settings(args: argparse.Namespace) -> "ModelSettings":
         api_key_env=args.api_key_env,
         timeout_seconds=args.timeout,
         concurrency=args.concurrency,
+        asks=not args.reparse,
         options=dict(_option(text) for text in args.teacher_options),
     )
 
@@ -105,6 +130,7 @@ def job_settings(args: argparse.Namespace) -> "JobSettings":
     from stepdistill_jax.teacher.asking.job_settings import (
         JobSettings,
         Prices,
+        parse_duration,
         parse_rows,
         parse_shard,
         read_prices,
@@ -124,15 +150,23 @@ def job_settings(args: argparse.Namespace) -> "JobSettings":
             "max_tries",
             "max_failed",
             "retry_failed",
+            "reparse",
             "merge",
+            "first",
             "dry_run",
         )
     }
+    settings["is_attended"] = not args.yes and _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+    settings["max_outage_seconds"] = parse_duration(args.max_outage)
     if args.shard_size is not None:
         settings["shard_size"] = args.shard_size
     shard = None if args.shard is None else parse_shard(args.shard)
     rows = None if args.rows is None else parse_rows(args.rows)
     return JobSettings(**settings, rows=rows, shard=shard, prices=prices)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import record_io
+from stepdistill_jax.base.folder_lock import lock_beside
+from stepdistill_jax.base.visible import visible, visible_line
+from stepdistill_jax.datasets import preparation, record_io
+from stepdistill_jax.datasets.lineage.belonging import of_examples
 from stepdistill_jax.teacher.answers import records, scoring
 from stepdistill_jax.teacher.answers.completions import Skipped, Teacher
 from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompting
@@ -51,9 +54,15 @@ def teach(
       The manifest; {} for a shard or a dry run, which write no records.
 
     Raises:
+      FolderInUse: if another process writes there.
       JobStopped: a language model's job was stopped by a signal; starting it again goes on.
+      NothingParsed: there are answers, and none of them could be read. Records and answers are written, to be looked at.
     """
-    dataset = datasets.get(name)
+    dataset = datasets.get(name, data_dir)
+    if job_settings and job_settings.reparse and teacher in ("recorded", "worked"):
+        raise ValueError(
+            f"--reparse: --teacher {teacher} has no stored answers; it is read anew whenever it is run."
+        )
     if isinstance(teacher, str) and is_language_model(teacher):
         teacher = make_language_model(teacher, model_settings or ModelSettings())
     if not isinstance(teacher, str) and hasattr(teacher, "answer"):
@@ -71,11 +80,14 @@ def teach(
     else:
         source = _make_teacher(dataset, teacher, from_folder, teacher_name)
         written_by = source.name
-        manifest = _teach_complete(dataset, source, data_dir)
+        folder = records.rationales_folder(name, written_by, data_dir)
+        with lock_beside(folder, f"{folder} (stepdistill teach)").held():
+            manifest = _teach_complete(dataset, source, data_dir)
     if manifest:
-        print(records.summary(manifest))
+        print(visible(records.summary(manifest)))
         if score:
             scoring.score(name, teacher=written_by, data_dir=data_dir)
+        records.check_any_parsed(manifest, records.rationales_folder(name, written_by, data_dir))
     return manifest
 
 
@@ -108,9 +120,9 @@ def _teach_complete(
     inputs_sha256 = _fingerprint(dataset, source, examples, sources)
     manifest = records.up_to_date(folder, inputs_sha256)
     if manifest is not None:
-        print(f"{folder} is up to date: same examples, outputs and rules. Nothing was written.")
+        print(visible_line(f"{folder} is up to date: same examples, outputs and rules. Nothing was written."))
         return manifest
-    labels = fixed_labels(example for rows in examples.values() for example in rows)
+    labels = dataset.choices or fixed_labels(example for rows in examples.values() for example in rows)
     tallies = {split: records.Tally(dataset) for split in examples}
     return records.write(
         folder,
@@ -123,6 +135,7 @@ def _teach_complete(
         tallies=tallies,
         facts=lambda: {
             "sources": dict(sources),
+            **of_examples(preparation.examples_folder(dataset.name, data_dir)),
             "inputs_sha256": inputs_sha256,
             "licence": dataset.licence,
             "homepage": dataset.homepage,

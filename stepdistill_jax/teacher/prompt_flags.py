@@ -18,6 +18,12 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
         help="worked examples, or a name of ours such as wordproblems_terse (default: the dataset's own)",
     )
     prompt.add_argument(
+        "--prompt_from",
+        type=int,
+        metavar="N",
+        help="ask nothing, and write a prompt file to be edited, of N training rows, to --prompt or DATA/NAME/prompt.txt",
+    )
+    prompt.add_argument(
         "--shots", type=int, metavar="N", help="show the first N examples; 0 asks zero-shot (default all)"
     )
     prompt.add_argument(
@@ -55,7 +61,17 @@ def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
         help="where the label is not the gold one, ask again with the gold label as a hint",
     )
     quality.add_argument(
-        "--max_rationale_words", type=int, default=0, metavar="N", help="drop longer rationales"
+        "--max_rationale_words",
+        type=int,
+        default=0,
+        metavar="N",
+        help="drop longer rationales; thoughts that stand for one are cut to it",
+    )
+    quality.add_argument(
+        "--rationale_from",
+        default="answer",
+        choices=["answer", "thoughts"],
+        help="thoughts: a reasoning model's thoughts, where its answer has no explanation (default answer)",
     )
     quality.add_argument("--max_label_words", type=int, default=0, metavar="N", help="drop longer labels")
     quality.add_argument(
@@ -91,4 +107,5 @@ def prompt_settings(args: argparse.Namespace) -> "PromptSettings":
         seed=args.seed,
         stop=tuple(args.stop),
         rules=rules,
+        rationale_from=args.rationale_from,
     )

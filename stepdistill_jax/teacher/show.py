@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base import quiet
+from stepdistill_jax.base.environment import set_for_a_while
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.launching import task_modules
+from stepdistill_jax.teacher.answers.mends import MENDS
 
+EXAMPLES = """\
+  stepdistill teach show data/wordproblems/rationales/worked
+  stepdistill teach show data/svamp/rationales/palm-540b --unparsed --number 0"""
 _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.tfrecord")
 _WIDTH = 110
 
@@ -35,6 +42,12 @@ def run(args: argparse.Namespace) -> None:
     """Prints the records that the flags choose, and how many there were."""
     if args.number < 0:
         raise ValueError(f"--number={args.number}; use 0 (all) or more.")
+    folder = args.path.absolute() if args.path.is_dir() else args.path.absolute().parent
+    with set_for_a_while(STEPDISTILL_DATA_DIR=folder.parents[2]):  # which describes datasets, too
+        _print_records(args)
+
+
+def _print_records(args: argparse.Namespace) -> None:
     task_modules.load_tasks()  # how labels are compared is the dataset's matter
     records = (record for record in read(args.path, args.split) if _is_wanted(record, args))
     shown = 0
@@ -74,6 +87,7 @@ def read(path: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
 
 def _read_shard(path: Path, manifest: dict[str, Any], split: str | None) -> Iterator[dict[str, Any]]:
     """One file's records: those of its split from the sum of the earlier shards' lengths on."""
+    quiet.import_tensorflow()
     import tensorflow_datasets as tfds
 
     match = _SHARD.fullmatch(path.name)
@@ -111,12 +125,13 @@ def _is_right(record: dict[str, Any]) -> bool:
 
 
 def format_record(record: dict[str, Any]) -> str:
-    """A record as text of several lines, ended by an empty one."""
+    """A record as text of several lines, ended by an empty one; control characters are made visible."""
     gold = record["label"] if record["has_label"] else "(none)"
     mark = ("right" if _is_right(record) else "wrong") if record["has_label"] else "no gold label"
     fields = {"question": record["inputs"], "gold label": gold}
     if record["unparsed_reason"]:
-        fields["unparsed"] = record["unparsed_reason"]
+        mend = MENDS.get(record["unparsed_reason"])
+        fields["unparsed"] = record["unparsed_reason"] + (f" ({mend})" if mend else "")
         fields["raw output"] = record["raw_output"] or "(empty)"
     else:
         fields["label"] = f"{record['teacher_label']}  ({mark})"
@@ -126,9 +141,9 @@ def format_record(record: dict[str, Any]) -> str:
     tokens = record["completion_tokens"]
     ended = record["finish_reason"] or "unknown"
     fields["ended"] = ended if tokens < 0 else f"{ended}, {tokens:,} tokens"
-    lines = [f"{record['example_id']}  by {record['teacher']}"]
+    lines = [visible(f"{record['example_id']}  by {record['teacher']}")]
     for name, value in fields.items():
-        lines.append(f"  {name:<11} {_wrapped(value)}")
+        lines.append(f"  {name:<11} {_wrapped(visible(value))}")
     return "\n".join(lines) + "\n"
 
 

@@ -22,3 +22,10 @@ def test_interval_is_the_published_one(correct, total, low, high):
 def test_interval_stays_within_0_and_100():
     assert wilson_interval(3, 3)[1] == 100.0
     assert wilson_interval(0, 1)[0] == 0.0
+
+
+def test_the_share_itself_is_never_outside():
+    for num_examples in (1, 3, 30, 500, 1_221, 9_824):
+        for num_correct in {0, 1, num_examples // 2, num_examples - 1, num_examples}:
+            low, high = wilson_interval(num_correct, num_examples)
+            assert 0.0 <= low <= 100 * (num_correct / num_examples) <= high <= 100.0

@@ -23,3 +23,11 @@ def test_a_line_is_said_once(monkeypatch, capsys):
     said = capsys.readouterr()
     assert said.err == "a first\na second\n"
     assert said.out == ""
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_that_says_how_to_see_more():
+    assert (
+        messages.unexpected(RuntimeError("one\n  two"))
+        == "RuntimeError: one two (STEPDISTILL_DEBUG=1 shows where)"
+    )
+    assert messages.unexpected(AssertionError()) == "AssertionError (STEPDISTILL_DEBUG=1 shows where)"

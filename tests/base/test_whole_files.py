@@ -1,5 +1,6 @@
 """Files and folders are whole or not there, whatever ends the writing: an error, another writer or a kill."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -221,3 +222,13 @@ def test_processes_of_one_number_on_two_hosts_do_not_meet(tmp_path, monkeypatch)
         (first / "of").write_text("this")
     assert (tmp_path / "records" / "of").read_text() == "this"
     assert names(tmp_path) == ["records"]
+
+
+def test_a_failed_write_names_the_file_where_the_system_does_not(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"No space left.*model\.bin") as caught,
+        whole_files.whole_file(tmp_path / "model.bin"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

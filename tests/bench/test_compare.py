@@ -80,3 +80,21 @@ def test_our_contender_trains_and_decodes(batches, examples, tmp_path):
     assert answers[1]["tokens"] > 0
     assert answers[2]["examples"] == 10
     assert answers[3]["peak_bytes"] > 0
+
+
+def test_more_examples_than_there_are_is_said_with_the_most_there_can_be(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import compare
+
+    there = {"few_label": 3, "many_label": 9, "few_rationale": 3, "many_rationale": 9}
+
+    def token_ids(task, count):
+        return [[[1], [1]]] * min(count, there[task])
+
+    names, path = ("few", "many"), tmp_path / "examples.json"
+    with pytest.raises(
+        ValueError, match=r"^--num_examples=8: few_label has 3 training examples.*at most 6\.$"
+    ):
+        compare._write(path, names, token_ids, 8, "made up")
+    assert compare._write(path, names, token_ids, 6, "made up") == "made up"
+    assert len(json.loads(path.read_text())["rationale"]) == 6

@@ -83,6 +83,7 @@ def test_a_step_that_the_compiler_refuses_is_said_not_to_fit(mesh_memory, monkey
     assert mesh_memory.refused_columns("v4:2x2x4", line)[2:4] == (peak, there)
 
 
+@pytest.mark.slow
 def test_the_largest_student_of_a_row_is_measured_by_precompile(mesh_memory, monkeypatch):
     row = mesh_memory.Row("two CPUs", "cpu:2", ("micro", "tiny"), "data_parallel", ("",) * 6)
     monkeypatch.setenv("XLA_FLAGS", "")

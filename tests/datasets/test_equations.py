@@ -57,6 +57,7 @@ def test_an_equation_has_its_exact_value(text, value):
         "1e999",
         "x + 1",
         "12,34",
+        "0,125",
         "3 and",
         "and 3",
         "3 andy 4",

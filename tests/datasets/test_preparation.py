@@ -30,6 +30,13 @@ def test_rows_become_examples_in_order(register_dataset, data_folder, source_fol
     )
 
 
+def test_a_dataset_without_validation_says_how_to_cut_one(register_dataset, data_folder, source_folder):
+    register_dataset()
+    [note] = datasets.prepare("riddles", from_folder=source_folder)["notes"]
+    assert note.startswith("no validation split: ")
+    assert "split_rows=datasets.hold_out_validation" in note
+
+
 def test_tfds_opens_the_examples(register_dataset, data_folder, source_folder):
     register_dataset()
     datasets.prepare("riddles", from_folder=source_folder)
@@ -72,6 +79,7 @@ def test_preparing_again_mends_a_damaged_folder(register_dataset, data_folder, s
     (data_folder / "riddles" / "examples" / "train-00000-of-00001.tfrecord").write_bytes(b"damaged")
     datasets.prepare("riddles", from_folder=source_folder)
     record_io.verify(data_folder / "riddles" / "examples")
+    assert len(datasets.read_examples("riddles", "train")) > 0
 
 
 def test_validation_comes_out_of_train_with_its_published_row_number(

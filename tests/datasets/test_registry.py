@@ -48,6 +48,8 @@ def test_an_empty_answer_is_never_right(register_dataset):
     ("wrong", "message"),
     [
         ({"name": "My Data"}, "use lower-case letters, digits and _"),
+        ({"files": {"all": "rows.csv"}}, "the split 'all' needs cut_all=…"),
+        ({"choices": ("a",)}, "give two labels or more, each once"),
         ({"metric": "f1"}, "metric='f1'; use 'text' or 'equation'"),
         ({"files": {}}, "give files="),
     ],

@@ -250,7 +250,7 @@ def test_the_teacher_is_the_named_one_else_the_default_else_the_only_one(
     assert task_sources.rationales_folder(datasets.get("riddles")).name == "sphinx"
     write_rationales(data_folder, "pythia")
     with pytest.raises(
-        FileNotFoundError, match="several teachers, pythia, sphinx: set STEPDISTILL_TEACHER to one"
+        FileNotFoundError, match="several teachers, pythia, sphinx: name one, by the macro TEACHER"
     ):
         read("riddles_rationale")
     write_rationales(data_folder, "oracle")

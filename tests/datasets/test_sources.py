@@ -90,7 +90,20 @@ def test_csv_rows_are_named_by_the_line_of_the_file_though_cells_hold_line_break
     assert [row.place.rsplit(":", 1)[-1] for row in read(tmp_path, train="a.csv").rows["train"]] == ["2", "4"]
 
 
-@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00broken", gzip.compress(b'{"a": 1}\n' * 1000)[:-12]])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_a_spreadsheets_mark_and_delimiter_are_read(tmp_path, mark, delimiter):
+    lines = [["question", "answer"], ["größer, als?", "ja"]]
+    text = mark + "\r\n".join(delimiter.join(cells) for cells in lines)
+    (tmp_path / "train.csv").write_text(text, encoding="utf-8", newline="")
+    assert rows_of(read(tmp_path, train="train.csv")) == [{"question": "größer, als?", "answer": "ja"}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x1f\x8b\x08\x00broken", gzip.compress(b'{"a": 1}\n' * 1000)[:-12]],
+    ids=["no gzip behind its mark", "cut"],  # a packed file holds the time
+)
 def test_a_damaged_gzip_file_is_named(tmp_path, content):
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.jsonl\.gz: cannot be read"):

@@ -15,6 +15,10 @@ def test_a_tenth_of_train_is_held_out_and_every_row_kept_once():
     assert sorted([*cut["train"], *cut["validation"]]) == rows
 
 
+def test_a_dataset_without_a_test_split_is_cut_too():
+    assert splits.hold_out_validation({"train": list(range(10))}).keys() == {"train", "validation"}
+
+
 def test_validation_is_the_head_of_the_permutation_in_its_order():
     # What datasets.Dataset.train_test_split(test_size=0.1, seed=0) of Hugging Face datasets gives for 800 rows: test
     # indices are permutation[:n_test], train indices permutation[n_test:n_test + n_train] (arrow_dataset.py).

@@ -1,13 +1,23 @@
 """Our vocabularies give SeqIO's ids, of T5's model, the embedded one and bytes, and compare with SeqIO's from either side."""
 
 import copy
+import pickle
+import shutil
 
+import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_vocabulary import END, START, write_tokenizer
 
-from stepdistill_jax.datasets.text_vocabularies import ByteVocabulary, SentencePieceVocabulary, for_seqio
+from stepdistill_jax.datasets.text_vocabularies import (
+    ByteVocabulary,
+    SentencePieceVocabulary,
+    TokenizersVocabulary,
+    for_seqio,
+)
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 
 ODD_TEXTS = (
@@ -105,3 +115,44 @@ def test_a_seqio_mixture_takes_tasks_with_ours_and_with_seqio_s():
     for order in (["ours", "theirs"], ["theirs", "ours"]):
         mixture = seqio.Mixture("_".join(order), [(f"vocabulary_of_{name}", 1.0) for name in order])
         assert mixture.output_features["targets"].vocabulary == kinds["ours"]
+
+
+@pytest.fixture
+def tokenizer_file(tmp_path):
+    return write_tokenizer(tmp_path / "tokenizer.json", special_first=False)
+
+
+def test_a_tokenizer_s_vocabulary_runs_inside_a_graph(tokenizer_file):
+    words = for_seqio(TokenizersVocabulary)(str(tokenizer_file), start=START, end=END)
+    texts = ["how many!", "", "Größe 猫\n"]
+    dataset = tf.data.Dataset.from_tensor_slices(texts).map(words.encode_tf)
+    assert dataset.element_spec == tf.TensorSpec([None], tf.int32)
+    assert [row.tolist() for row in dataset.as_numpy_iterator()] == [words.encode(text) for text in texts]
+    assert words.encode_tf(texts).to_list() == [words.encode(text) for text in texts]
+    rows = np.array([[*words.encode("many"), words.eos_id, 5], [0, *words.encode("many"), 0]])
+    assert words.decode_tf(rows).numpy().tolist() == [b"many", b"many"]
+    assert (words.pad_id, words.bos_id, words.unk_id, words.extra_ids) == (0, 0, None, 0)
+
+
+def test_a_tokenizer_s_vocabulary_is_a_seqio_one_that_ends_inputs_and_targets(tokenizer_file):
+    words = for_seqio(TokenizersVocabulary)(str(tokenizer_file), start=START, end=END)
+    assert isinstance(words, seqio.Vocabulary)
+    features = {"targets": seqio.Feature(words)}
+    texts = tf.data.Dataset.from_tensors({"targets": "how many apples"})
+    tokens = seqio.preprocessors.append_eos(seqio.preprocessors.tokenize(texts, features), features)
+    (example,) = tokens.as_numpy_iterator()
+    assert example["targets"].tolist() == [*words.encode("how many apples"), words.eos_id]
+
+
+def test_tokenizer_s_vocabularies_are_equal_by_content_and_copied_by_name(tokenizer_file, tmp_path):
+    words = TokenizersVocabulary(str(tokenizer_file), start=START, end=END)
+    words.encode("a")
+    elsewhere = shutil.copy(tokenizer_file, tmp_path / "copy.json")
+    assert words == copy.deepcopy(words) == pickle.loads(pickle.dumps(words))
+    assert words == for_seqio(TokenizersVocabulary)(str(elsewhere), start=START, end=END)
+    assert for_seqio(TokenizersVocabulary)(str(elsewhere), start=START, end=END) == words
+    assert words != TokenizersVocabulary(str(tokenizer_file), start=START, end="<|im_start|>")
+    assert words not in (ByteVocabulary(), SentencePieceVocabulary(str(VOCABULARY_PATH)))
+    absent = TokenizersVocabulary(str(tmp_path / "absent.json"), start=START, end=END)
+    assert absent == copy.copy(absent) != words
+    assert f"start={START}, end={END}, sha256=" in str(words)

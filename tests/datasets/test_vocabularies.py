@@ -5,8 +5,10 @@ import copy
 import gin
 import pytest
 import seqio
+from small_vocabulary import END, START, write_tokenizer
 
 from stepdistill_jax import datasets
+from stepdistill_jax.datasets.text_vocabularies import TokenizersVocabulary
 from stepdistill_jax.engine.data import content_key
 from stepdistill_jax.launching import launch, task_modules
 
@@ -93,3 +95,61 @@ def test_a_gin_file_chooses_the_vocabulary_of_tasks_that_are_registered_already(
         FileNotFoundError, match=r"vocabulary is not at elsewhere\.model; set datasets\.vocab"
     ):
         task.output_features["targets"].vocabulary.encode("a")
+
+
+def read_choice(folder, **choice):
+    """Reads a gin file that binds `vocabulary_choice`."""
+    lines = [f"datasets.vocabulary_choice.{name} = {value!r}" for name, value in choice.items()]
+    head = ["from __gin__ import dynamic_registration", "from stepdistill_jax import datasets"]
+    (folder / "choice.gin").write_text("\n".join([*head, *lines]))
+    gin.clear_config()
+    launch.read_config([str(folder / "choice.gin")], [])
+
+
+def test_a_gin_file_chooses_a_tokenizer(tmp_path):
+    file = write_tokenizer(tmp_path / "tokenizer.json")
+    task_modules.load_tasks()
+    task = seqio.get_mixture_or_task("svamp_label")
+    read_choice(tmp_path, file=str(file), start=START, end=END)
+    words = task.output_features["targets"].vocabulary
+    assert words.encode_tf("how many").numpy().tolist() == words.encode("how many") != []
+    assert words.decode([*words.encode("how many"), words.eos_id]) == "how many"
+    assert datasets.vocabulary() == TokenizersVocabulary(str(file), start=START, end=END)
+    before = content_key.vocabulary_identity(words)
+    assert before.startswith("TokenizersVocabulary")
+    other = write_tokenizer(tmp_path / "other.json", special_first=False)
+    read_choice(tmp_path, file=str(other), start=START, end=END)
+    assert content_key.vocabulary_identity(words) != before
+
+
+def test_a_tokenizer_without_its_start_and_end_is_one_line(tmp_path):
+    read_choice(tmp_path, file="tokenizer.json", start=START)
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json needs the tokens that start and end a text: set datasets"
+    ):
+        datasets.vocabulary().encode("a")
+
+
+def test_a_tokenizer_that_is_not_there_can_be_named_and_says_so_when_it_is_used(tmp_path):
+    read_choice(tmp_path, file=str(tmp_path / "tokenizer.json"), start=START, end=END)
+    assert datasets.vocabulary() == copy.deepcopy(datasets.vocabulary())
+    with pytest.raises(
+        FileNotFoundError, match=r"not at .*tokenizer\.json; set datasets\.vocabulary_choice\.file"
+    ):
+        datasets.vocabulary().encode("a")
+
+
+def test_the_embedded_problems_are_read_in_the_vocabulary_that_gin_binds(tmp_path, monkeypatch):
+    gin.clear_config()
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", str(tmp_path / "none.model"))  # is not for them
+    assert datasets.embedded_vocabulary().vocab_size == 1024
+    task_modules.load_tasks()
+    words = seqio.get_mixture_or_task("wordproblems_label").output_features["inputs"].vocabulary
+    before = content_key.vocabulary_identity(words)
+    read_choice(tmp_path, file=str(write_tokenizer(tmp_path / "tokenizer.json")), start=START, end=END)
+    assert words == datasets.vocabulary() == datasets.embedded_vocabulary()
+    assert words.decode(words.encode("no 12 + 3")) == "no 12 + 3"
+    assert words.vocab_size < 400
+    assert content_key.vocabulary_identity(words) != before
+    gin.clear_config()
+    assert words.vocab_size == 1024

@@ -1,9 +1,11 @@
 """The embedded word problems, 48 a split, and a student small enough to train in seconds on eight CPU devices."""
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
 
+import forked_runs
 import pytest
 from tiny_t5 import ONE_LAYER, gin_bindings
 
@@ -72,6 +74,18 @@ def train(data_dir, compiled_once):
         return launch.call("train", [str(gin_file)], every, data_dir=data_dir)
 
     return run
+
+
+@pytest.fixture
+def start_server(data_dir, compiled_once):
+    """start_server(*bindings): `forked_runs.Runs` with these gin bindings, until the test's end."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*bindings):
+            flags = [f"--tfds_data_dir={data_dir}", *(f"--gin_bindings={binding}" for binding in bindings)]
+            return servers.enter_context(forked_runs.server(flags))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ ROWS = 24
 def own_sentinels(tmp_path_factory):
     """A SentencePiece model that holds its sentinels, as mT5's and umT5's do."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "text").write_text("premise: hypothesis: [label] [rationale] a man sleeps\n" * 20)
+    (folder / "text").write_text("premise: hypothesis: [label] [rationale] a man sleeps contradiction\n" * 20)
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "text"),
         model_prefix=str(folder / "own"),
@@ -60,7 +60,7 @@ def esnli(tmp_path_factory):
     row = {"premise": "A man sleeps.", "hypothesis": "A man is awake.", "label": 2}
     row |= {"explanation_1": "Who sleeps is not awake."}
     for split in ("train", "valid", "test"):
-        lines = [json.dumps(row | {"premise": f"A man sleeps {i} hours."}) for i in range(ROWS)]
+        lines = [json.dumps(row | {"premise": f"A man sleeps {i} hours of {split}."}) for i in range(ROWS)]
         (published / "esnli" / f"esnli_{split}.json").write_text("\n".join(lines))
     task_modules.load_tasks()
     datasets.prepare("esnli", from_folder=published, data_dir=data)

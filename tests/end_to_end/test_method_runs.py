@@ -34,7 +34,8 @@ def test_a_single_task_student_on_half_the_data_with_the_codes_prefixes(train, d
     assert runs.predict(tmp_path / "run", ["How many apples are there?"], data_dir=data_dir) == [""]
 
 
-@pytest.mark.parametrize("pack", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", [True, False])
 def test_a_paired_run_has_label_and_rationale_of_an_example_in_every_batch(train, tmp_path, pack):
     settings = (f"PACK = {pack}", "train.log_examples = True", "train/utils.DatasetConfig.paired = True")
     train(tmp_path / "run", *SHORT, *settings)

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stepdistill_jax.engine.checkpoint import checksums
+
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_RUN_SECONDS = 240
+LONGEST_RUN_SECONDS = 900  # on a machine with much else to do; it only ends a run that hangs
 SHORT_RUN = (
     "TRAIN_STEPS = 6",
     "CHECKPOINT_PERIOD = 3",
@@ -100,8 +102,9 @@ def assert_same_run(folder, reference):
                 np.testing.assert_allclose(row[name], value, rtol=1e-5, atol=1e-6, err_msg=f"{row} {name}")
             else:
                 assert row[name] == value, f"{row} {name}"
-    (predictions,) = (reference / "predictions").iterdir()
-    assert (folder / "predictions" / predictions.name).read_text() == predictions.read_text()
+    said = {path.name: path.read_text() for path in (folder / "predictions").iterdir()}
+    assert said == {path.name: path.read_text() for path in (reference / "predictions").iterdir()}
+    assert any(name.startswith("wordproblems_label-validation-") for name in said)
 
 
 @pytest.mark.slow
@@ -143,6 +146,39 @@ def wait_until(condition, processes):
 def num_rows(folder):
     log = folder / "metrics.jsonl"
     return log.read_bytes().count(b'"split": "train"') if log.exists() else 0
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_owner_and_each_sums_up_what_it_wrote(start, tmp_path):
+    folder = tmp_path / "run"
+    first = start(folder, 2, 4, *FSDP_AND_TENSOR)
+    wait_until((folder / "owner.json").exists, first)
+    refused = ended(start(folder, 2, 4, *FSDP_AND_TENSOR), status=73)
+    for output in refused:
+        assert f"MODEL_DIR {folder} is in use: process {first[0].pid} on " in output
+        assert "Traceback" not in output
+    ended(first)
+    assert not (folder / "owner.json").exists()
+
+    saved = checksums.read(folder / "checkpoint_3")
+    assert any(name.startswith("state/ocdbt.process_1/d/") for name in saved)
+    assert not list(folder.rglob("checksums.process_*"))
+    checksums.check(folder / "checkpoint_3")
+
+    shutil.rmtree(folder / "checkpoint_6")
+    largest = max(saved, key=lambda name: saved[name].num_bytes)
+    content = bytearray((folder / "checkpoint_3" / largest).read_bytes())
+    content[-1] ^= 1
+    (folder / "checkpoint_3" / largest).write_bytes(content)
+    for output in ended(
+        start(folder, 2, 4, *FSDP_AND_TENSOR), status=2
+    ):  # though one process alone has read it
+        assert f"checkpoint_3 is damaged: 1 file is not as saved: {largest} (CRC-32" in output
+    content[-1] ^= 1
+    (folder / "checkpoint_3" / largest).write_bytes(content)
+    outputs = ended(start(folder, 2, 4, *FSDP_AND_TENSOR))
+    assert re.search(r"checkpoint_3: restored in .* took [\d.]+ s by the first of 2 hosts", outputs[0])
+    assert steps_of(folder) == [3, 6]
 
 
 def is_saving(folder):

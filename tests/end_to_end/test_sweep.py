@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from test_mixed_data import change
 
 from stepdistill_jax import cli
 from stepdistill_jax.experiments import run_files, single_run
@@ -78,6 +81,7 @@ def test_published_numbers_beside_the_file_are_taken_along(write_experiment, swe
     assert (tmp_path / "sweep" / "published.csv").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_a_run_alone_says_what_was_chosen_and_what_it_cost(write_experiment, sweep, tmp_path, capsys):
     file = write_experiment(methods=["step_by_step"], shares=[0.5], rationales=True)
     name = "wordproblems-step_by_step-worked-tiny-s0.5-l1-seed0"
@@ -130,6 +134,7 @@ def test_the_teacher_itself_is_scored_without_training(write_experiment, sweep, 
     assert result["step"] is result["parameters"] is None
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_past_a_failed_run_and_names_it(write_experiment, sweep, tmp_path, capsys):
     broken = "[gin_for]\ntask_distillation = [\"infer_eval/utils.DatasetConfig.split = 'nothing'\"]"
     file = write_experiment(methods=["task_distillation", "few_shot_cot"], also=broken)
@@ -152,8 +157,8 @@ def test_a_sweep_goes_on_past_a_failed_run_and_names_it(write_experiment, sweep,
 def test_a_second_sweep_in_the_same_folder_is_refused(write_experiment, sweep, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_files, "_LONGEST_WAIT_SECONDS", 0.2)
     with run_files.only_one(tmp_path / "sweep" / "locks" / "sweep", "this test"):
-        assert sweep(write_experiment(methods=["few_shot_cot"])) == 2
-    assert "another process is at work on it" in capsys.readouterr().err
+        assert sweep(write_experiment(methods=["few_shot_cot"])) == 73
+    assert re.search(r"SWEEP \S+ is in use: process \d+ on \S+ is at work on it", capsys.readouterr().err)
 
 
 def test_data_that_are_missing_are_named_before_anything_is_run(write_experiment, tmp_path, capsys):
@@ -229,3 +234,18 @@ def wait_for_more_logs(output, begun, process):
             return now
         time.sleep(0.05)
     raise AssertionError(f"no run was started: {process.stderr.read()}")
+
+
+def test_a_sweep_of_which_half_ran_on_other_data_does_not_go_on(
+    write_experiment, data_dir, compiled_once, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("STEPDISTILL_CACHE_DIR", str(tmp_path / "cache"))
+    data = shutil.copytree(data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("token_cache"))
+    file = write_experiment(methods=["fine_tuning"], seeds=[0, 1])
+    first, second = planned_runs(read_experiment(file))
+    command = ["sweep", str(file), "--output", str(tmp_path / "sweep"), "--data_dir", str(data)]
+    assert cli.main([*command, "--only", first.run_id]) == 0
+    change(data, "train", label="1 + 1")
+    assert cli.main(command) == 2
+    assert "wordproblems/examples/train is not what" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not run_files.run_folder(tmp_path / "sweep", second.run_id).exists()

@@ -114,6 +114,7 @@ def test_inference_writes_a_line_for_every_example(finished_run, data_dir, mode)
         assert all(isinstance(line["prediction"], str) for line in lines)
     if mode == "predict_with_aux":
         assert all(np.isfinite(line["aux"]["scores"]).all() for line in lines)
+        assert all(line["aux"]["scores"] < 0 for line in lines)  # greedy, yet not certain
 
 
 def test_shards_of_inference_together_are_the_whole(finished_run, data_dir, tmp_path):

@@ -5,14 +5,10 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
 NUM_KILLS = 20
 SEED = 20
 LONGEST_WAIT_SECONDS = 60
@@ -26,40 +22,9 @@ LONG_RUN = (
 )
 
 
-class Runs:
-    """Training runs in processes of their own, started by `run_server.py`."""
-
-    def __init__(self, server, flags):
-        self._server, self._flags = server, flags
-
-    def _ask(self, request):
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def start(self, folder):
-        argv = [*self._flags, f"--gin_bindings=MODEL_DIR = {str(folder)!r}"]
-        return self._ask({"argv": argv, "log": str(folder.with_suffix(".log"))})
-
-    def wait(self, process):
-        return self._ask({"wait": process})
-
-
 @pytest.fixture
-def runs(data_dir, compiled_once, shrunk):
-    flags = [f"--gin_bindings={binding}" for binding in (*shrunk, *LONG_RUN)]
-    command = [sys.executable, str(HERE / "run_server.py")]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=HERE.parents[1],
-    ) as server:
-        yield Runs(server, ["--gin_file=gin/dsbs_t5_tiny.gin", f"--tfds_data_dir={data_dir}", *flags])
-        server.stdin.close()
+def runs(start_server, shrunk):
+    return start_server(*shrunk, *LONG_RUN)
 
 
 def names(folder):

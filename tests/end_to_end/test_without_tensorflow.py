@@ -1,6 +1,7 @@
 """Where TensorFlow and SeqIO are not installed: the core's rooms import, a T5 trains, a run predicts, converts and precompiles."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -37,7 +38,10 @@ def test_every_module_of_the_core_s_rooms_imports(tmp_path):
     folders = [ROOT / "stepdistill_jax" / "engine" / room for room in ROOMS]
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for folder in [*folders, ROOT / "stepdistill_jax" / "interop"]
+        for folder in [
+            *folders,
+            *(ROOT / "stepdistill_jax" / room for room in ("interop", "prediction", "tables")),
+        ]
         for path in folder.glob("[a-z]*.py")
     ]
     shown = run_without(
@@ -53,6 +57,7 @@ def test_every_module_of_the_core_s_rooms_imports(tmp_path):
     assert shown == "imported\n"
 
 
+@pytest.mark.slow
 def test_a_t5_trains_on_arrays(tmp_path):
     shown = run_without(
         """
@@ -94,6 +99,7 @@ def test_a_t5_trains_on_arrays(tmp_path):
     assert shown == "20\n"
 
 
+@pytest.mark.slow
 def test_precompile_compiles_a_run_s_step(tmp_path):
     shown = run_without(
         """
@@ -113,15 +119,18 @@ def run(train, tmp_path_factory):
     return folder
 
 
-def test_a_run_predicts(run, tmp_path):
+def test_a_run_predicts_where_nothing_else_of_it_is(run, tmp_path):
     question = "Mia has 12 apples and buys 5 more. How many apples does she have?"
-    code = f"""
-        from pathlib import Path
+    bare = tmp_path / "carried"
+    for name in ("vocabulary", "checkpoint_4"):
+        shutil.copytree(run / name, bare / name)
+    shutil.copy(run / "student.json", bare)
+    code = """
         from stepdistill_jax.launching import runs
-        print(runs.predict(Path({str(run)!r}), [{question!r}, "Tom has 3 cars."]))
+        print(runs.predict({!r}, [{!r}, "Tom has 3 cars."]))
         """
     script = tmp_path / "with.py"
-    script.write_text(textwrap.dedent(code).replace("from pathlib", "import seqio\nfrom pathlib", 1))
+    script.write_text(textwrap.dedent("import seqio\n" + textwrap.dedent(code.format(str(run), question))))
     beside_seqio = subprocess.run(
         [sys.executable, str(script)],
         cwd=ROOT,
@@ -130,7 +139,7 @@ def test_a_run_predicts(run, tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert run_without(code, tmp_path) == beside_seqio
+    assert run_without(code.format(str(bare), question), tmp_path) == beside_seqio
     assert beside_seqio.startswith("[")
 
 

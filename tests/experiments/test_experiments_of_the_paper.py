@@ -12,6 +12,7 @@ from stepdistill_jax.experiments.planned_run import planned_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "experiments").glob("*/*.toml"))
+LONG = ("figure6", "figure8", "figure9")  # many students, the largest among them
 PAPER = {"figure4", "figure5", "figure6", "figure7", "figure8", "figure9", "table1", "table2"}
 
 
@@ -24,9 +25,16 @@ def test_every_figure_and_table_has_a_file_and_a_small_one_of_its_shape():
         "real_data",
         "where_it_helps",
     }
+    assert {path.stem for path in FILES if path.parent.name == "pretrained"} == {"svamp", "real_data"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=f"{p.parent.name}/{p.stem}")
+        for p in FILES
+    ],
+)
 def test_every_gin_file_is_read_and_every_student_is_built(path):
     lines = list(checking.check(read_experiment(path)))
     assert any("M parameters" in line for line in lines)

@@ -13,6 +13,11 @@ RUN_FILES = sorted(path.name for path in (ROOT / "gin").glob("dsbs_*.gin"))
 # Of T5 v1.1 with a 32,128-row vocabulary (Raffel et al. 2020; released_checkpoints.md says 77 M to 11 B); of ours, as
 # their own gin files say.
 MILLION_PARAMETERS = {
+    "dsbs_gemma_3_270m.gin": (268, 269),
+    "dsbs_llama_3_2_1b.gin": (1_235, 1_237),
+    "dsbs_qwen2_5_0_5b.gin": (493, 495),
+    "dsbs_qwen3_0_6b.gin": (595, 597),
+    "dsbs_smollm2_135m.gin": (134, 135),
     "dsbs_t5_micro.gin": (0.2, 0.4),
     "dsbs_t5_tiny.gin": (1.4, 1.8),
     "dsbs_t5_mini.gin": (19, 22),
@@ -39,7 +44,7 @@ def abstract_state(gin):
     from stepdistill_jax.engine.step.initialize import abstract_train_state
 
     model = gin.get_bindings("train")["model"]
-    shapes = {name: (8, 16) for name in model.FEATURE_CONVERTER_CLS.MODEL_FEATURES}
+    shapes = {name: (8, 16) for name in model.batch_features(pack=False)}
     return abstract_train_state(model, shapes, {name: np.int32 for name in shapes})
 
 
@@ -69,7 +74,12 @@ def test_a_run_file_names_a_mixture_that_is_registered(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in RUN_FILES if "INITIAL_CHECKPOINT_PATH" in (ROOT / "gin" / name).read_text()]
+    "name",
+    [
+        name
+        for name in RUN_FILES
+        if "INITIAL_CHECKPOINT_PATH = %gin.REQUIRED" in (ROOT / "gin" / name).read_text()
+    ],
 )
 def test_a_fine_tuning_run_asks_for_its_checkpoint(name):
     with pytest.raises(ValueError, match=r"^INITIAL_CHECKPOINT_PATH is required"):

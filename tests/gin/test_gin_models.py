@@ -19,6 +19,15 @@ MILLION_PARAMETERS = {
     "byt5": (299.6, 581.7, 1_228.2, 3_737.8, 12_906.9),
     "umt5": (306.6, 592.0, 1_242.4, 3_768.4, 12_972.5),
 }
+# Of these the smallest is kept. Hugging Face hub, HuggingFaceTB/SmolLM2-135M (134.5 M), meta-llama/Llama-3.2-1B (1,235.8 M),
+# Qwen/Qwen2.5-0.5B (494.0 M), Qwen/Qwen3-0.6B (596.0 M) and google/gemma-3-270m (268.1 M).
+DECODER_ONLY = {
+    "smollm2_135m": 134.5,
+    "llama_3_2_1b": 1_235.8,
+    "qwen2_5_0_5b": 494.0,
+    "qwen3_0_6b": 596.0,
+    "gemma_3_270m": 268.1,
+}
 SIZES = ("small", "base", "large", "xl", "xxl")
 NETWORKS = [f"{family}_{size}" for family in MILLION_PARAMETERS for size in SIZES]
 
@@ -43,9 +52,18 @@ def test_a_network_has_the_published_number_of_parameters(name):
     assert count / 1e6 == pytest.approx(MILLION_PARAMETERS[family][SIZES.index(size)], abs=0.05)
 
 
+@pytest.mark.parametrize("name", DECODER_ONLY)
+def test_a_decoder_only_network_has_the_published_number_of_parameters(name):
+    module = read_module(name)
+    tokens = jnp.ones((2, 8), jnp.int32)
+    variables = jax.eval_shape(lambda: module.init(jax.random.key(0), tokens, tokens, enable_dropout=False))
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert count / 1e6 == pytest.approx(DECODER_ONLY[name], abs=0.05)
+
+
 def test_every_size_of_every_family_has_a_file():
     files = {path.stem for path in (ROOT / "gin" / "models").glob("*.gin")}
-    assert files == {*NETWORKS, "t5_1_1_tiny", "t5_1_1_mini"}
+    assert files == {*NETWORKS, *DECODER_ONLY, "t5_1_1_tiny", "t5_1_1_mini", "byt5_tiny"}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,7 +1,9 @@
 """Small Hugging Face folders, and checkpoints made of them."""
 
 import pytest
+from decoder_folders import decoder_config, decoder_tensors
 from huggingface_folders import config_of, tensors_of, write_folder
+from small_vocabulary import write_tokenizer
 
 from stepdistill_jax.interop import convert_from_huggingface
 
@@ -25,5 +27,28 @@ def converted(huggingface_folder, tmp_path_factory):
     def make(family="t5_1_1", **arguments):
         folder = huggingface_folder(family, **arguments)
         return folder, convert_from_huggingface(folder, tmp_path_factory.mktemp("checkpoints") / family)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory):
+    """decoder_folder(family, dtype=…, shards=…, edit=function of the tensors, start_is_0=…, **changes of config) -> folder with a
+    tokenizer."""
+
+    def make(
+        family="smollm2",
+        *,
+        dtype="float32",
+        shards=1,
+        edit=lambda tensors: tensors,
+        start_is_0=False,
+        **changes,
+    ):
+        config = decoder_config(family, **changes)
+        folder = tmp_path_factory.mktemp("huggingface") / family
+        write_folder(folder, config, edit(decoder_tensors(config, dtype)), shards=shards)
+        write_tokenizer(folder / "tokenizer.json", special_first=start_is_0)
+        return folder
 
     return make

@@ -1,6 +1,7 @@
 """A small dataset with prepared examples, and recorded outputs for it."""
 
 import json
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
@@ -62,3 +63,32 @@ def outputs(plums):
     write("valid_CoT_0.json", ["a. The answer is (2 + 20).", "b. The answer is (22)."])
     write("test_CoT_0.json", ["a. The answer is (31).", "b. The answer is (__import__('os').getpid())."])
     return write
+
+
+# The tables of version 0.1.0, before thoughts had a column.
+_EARLIER = """
+create table answers (
+  key blob primary key, example_id text not null, sample integer not null, text text not null,
+  finish_reason text not null, prompt_tokens integer not null, completion_tokens integer not null, model text not null
+) without rowid;
+create table failures (
+  key blob primary key, example_id text not null, kind text not null, detail text not null, may_mend integer not null
+) without rowid;
+create table counters (name text primary key, value integer not null) without rowid;
+insert into counters values ('asked', 1);
+"""
+
+
+@pytest.fixture
+def earlier_store():
+    """Writes a store as version 0.1.0 did: `earlier_store(path, [(request, text), …])`."""
+    return _write_earlier_store
+
+
+def _write_earlier_store(path, answers):
+    connection = sqlite3.connect(path)
+    connection.executescript(_EARLIER)
+    rows = [(bytes.fromhex(r.key), r.example_id, r.sample, text, "stop", 3, 4, "m-1") for r, text in answers]
+    connection.executemany("insert into answers values (?,?,?,?,?,?,?,?)", rows)
+    connection.commit()
+    connection.close()

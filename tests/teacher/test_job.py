@@ -1,12 +1,16 @@
 """The teacher's job on a small prepared dataset."""
 
+import dataclasses
+
 import pytest
 import tensorflow_datasets as tfds
 
-from stepdistill_jax import datasets
-from stepdistill_jax.datasets import record_io
+from stepdistill_jax import cli, datasets
+from stepdistill_jax.datasets import record_io, registry
 from stepdistill_jax.launching import task_modules
-from stepdistill_jax.teacher import Completion, teach
+from stepdistill_jax.teacher import Answer, Batched, Completion, JobSettings, teach
+from stepdistill_jax.teacher.asking.answer_store import AnswerStore
+from stepdistill_jax.teacher.asking.job_settings import Shard
 
 
 def _teach(plums, teacher="recorded", **settings):
@@ -131,3 +135,69 @@ def test_worked_solutions_of_the_embedded_problems_all_parse(tmp_path):
     datasets.prepare("wordproblems", data_dir=tmp_path)
     manifest = teach("wordproblems", teacher="worked", data_dir=tmp_path)
     assert manifest["parsed"] == {"train": 6000, "validation": 300, "test": 500}
+
+
+def test_outputs_of_which_none_can_be_read_are_no_success(plums, outputs, capsys):
+    for name, number in (("train_CoT_0", 2), ("train_CoT_1", 2), ("valid_CoT_0", 2), ("test_CoT_0", 2)):
+        outputs(f"{name}.json", ["No idea."] * number)
+    command = [
+        "teach",
+        "plums",
+        "--teacher",
+        "recorded",
+        "--from",
+        plums.recorded,
+        "--data_dir",
+        plums.data_dir,
+    ]
+    for _ in range(2):  # the second time, records are up to date
+        assert cli.main([str(part) for part in command]) == 65
+        [line] = capsys.readouterr().err.strip().splitlines()[-1:]
+        assert "plums by tutor: none of 8 answers could be read (8 x no answer marker)" in line
+        assert "teach show" in line
+    assert len(_records(plums.rationales / "tutor", "train")) == 4
+
+
+class _Counter:
+    """Answers every question about plums by what it says."""
+
+    name, model, chat, max_batch = "counter", "counter-1", False, 64
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+    def answer_batch(self, requests):
+        numbers = [request.prompt.split("Mia has ")[-1].split()[0] for request in requests]
+        return [Answer(f"Two more. The answer is ({number} + 2).", "stop") for number in numbers]
+
+
+def test_manifest_and_store_say_which_examples_were_asked_and_a_merge_compares_them(plums, monkeypatch):
+    def ask(**settings):
+        job_settings = JobSettings(rows={"train": 4}, **settings)
+        return teach("plums", teacher=Batched(_Counter()), data_dir=plums.data_dir, job_settings=job_settings)
+
+    examples = record_io.read_manifest(plums.data_dir / "plums" / "examples")
+    for index in range(2):
+        ask(shard=Shard(index, 2))
+    manifest = ask(merge=2)
+    assert manifest["of_examples"] == examples["identity"]
+    store = plums.data_dir / "plums" / "answers" / "counter" / "answers-00000-of-00002.sqlite"
+    with AnswerStore(store, read_only=True) as answers:
+        assert answers.asked() == {("train", examples["identity"]["train"]["sha256"])}
+
+    dataset = datasets.get("plums")
+    changed = dataclasses.replace(
+        dataset, rows=lambda split: [{**row, "a": row["a"] + 5} for row in dataset.rows(split)]
+    )
+    monkeypatch.setitem(registry._DATASETS, "plums", changed)
+    datasets.prepare("plums", data_dir=plums.data_dir)
+    ask(shard=Shard(1, 2))
+    with pytest.raises(
+        ValueError, match=r"answers-00000-of-00002.sqlite was asked of other examples of train"
+    ):
+        ask(merge=2)
+    ask(shard=Shard(0, 2))
+    assert ask(merge=2)["counts"] == {"train": 4}

@@ -75,3 +75,12 @@ def test_damaged_shard_is_named(folder, run):
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(ValueError, match=shard.name):
         run(folder)
+
+
+def test_control_characters_are_shown_and_not_obeyed(plums, outputs, run):
+    outputs("train_CoT_0.json", ["\x1b[2JTen.\x07 The answer is (10 + 2).", "\x1b]0;mine\x07"])
+    teach("plums", teacher="recorded", from_folder=plums.recorded, data_dir=plums.data_dir)
+    text = run(plums.rationales / "tutor", "--split", "train")
+    assert r"\x1b[2JTen.\x07" in text
+    assert r"raw output  \x1b]0;mine\x07" in text
+    assert not set("\x1b\x07") & set(text)

@@ -141,6 +141,7 @@ class RestoreCheckpointConfig:
       restore_dataset: whether the stream goes on where the checkpoint's run had come to, with its seed.
       checkpointer_cls, checkpoint_manager_cls: taken for T5X's sake; the layout is told by the files.
       state_transformation_fns: change the checkpoint's state_dict before it is read, after `assignment_map`.
+      verify: whether its files are compared with its checksums before they are read. T5X has no such setting.
     """
 
     path: str | Sequence[str] | None
@@ -153,6 +154,7 @@ class RestoreCheckpointConfig:
     checkpointer_cls: Callable[..., Any] = Checkpointer
     state_transformation_fns: Sequence[RestoreStateTransformationFn] = ()
     checkpoint_manager_cls: Callable[..., Any] = OrbaxCheckpointManagerInterface
+    verify: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
@@ -176,7 +178,13 @@ class RestoreCheckpointConfig:
 
 @dataclasses.dataclass
 class CheckpointConfig:
-    """How a run saves, and what it begins with; either may be None."""
+    """How a run saves, and what it begins with; either may be None.
+
+    Attributes:
+      verify: whether a checkpoint's files are compared with its checksums before a run goes on from it, or begins with
+        it. T5X has no such setting.
+    """
 
     save: SaveCheckpointConfig | None = None
     restore: RestoreCheckpointConfig | None = None
+    verify: bool = True

@@ -17,7 +17,7 @@ import numpy as np
 import tensorstore as ts
 from flax import serialization, traverse_util
 
-from stepdistill_jax.engine.checkpoint import saved_checkpoint
+from stepdistill_jax.engine.checkpoint import checksums, saved_checkpoint
 
 # T5X's version 3: bfloat16 is written as such.
 _VERSION = 3
@@ -39,7 +39,9 @@ class ArrayInParts:
 def write_checkpoint(
     path: str | os.PathLike[str], arrays: Iterable[tuple[str, Any]], *, step: int = 0
 ) -> None:
-    """Writes a checkpoint whole or not at all: under another name first, its index last.
+    """Writes a checkpoint whole or not at all: under another name first, its index and its checksums last.
+
+    One that is written into a bucket has no checksums: all of it would have to be read back.
 
     Args:
       path: the folder to make, local or gs://; 'checkpoint_<step>' for T5X to find it.
@@ -65,6 +67,7 @@ def write_checkpoint(
             files = saved_checkpoint.open_folder(folder)
             files.write("checkpoint", serialization.msgpack_serialize(tree)).result()
         if local:
+            checksums.write(Path(folder), checksums.sums_of(Path(folder)))
             Path(folder).rename(final)
     finally:
         if local:

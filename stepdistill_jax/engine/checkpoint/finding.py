@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from stepdistill_jax.base import checkpoint_folders
-from stepdistill_jax.engine.checkpoint import saved_checkpoint
+from stepdistill_jax.engine.checkpoint import checksums, saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import (
     RestoreCheckpointConfig,
     RestoreStateTransformationFn,
@@ -71,6 +71,8 @@ def load_t5x_checkpoint(
     remap: bool = True,
     restore_dtype: Any = None,
     lazy_parameters: bool = False,
+    *,
+    verify: bool = True,
 ) -> dict[str, Any]:
     """A checkpoint's arrays as a nested dictionary, {'target': …, 'state': …}, without a model. T5X's arguments.
 
@@ -80,9 +82,15 @@ def load_t5x_checkpoint(
       state_transformation_fns: change the arrays' names, if `remap` is set.
       restore_dtype: of the parameters; None leaves theirs.
       lazy_parameters: gives TensorStore arrays, which are read by `.read().result()`, all or sliced.
+      verify: whether the files are compared with the checkpoint's checksums first. T5X has no such argument.
+
+    Raises:
+      ValueError: names every file that is not as it was saved, or array that cannot be read.
     """
     if steps := all_steps(path):
         path = get_checkpoint_dir(path, steps[-1] if step is None else step)
+    if verify:
+        checksums.check(path)
     state = unflatten_state_dict(saved_checkpoint.open_checkpoint(path).arrays())
     for transform in state_transformation_fns if remap else ():
         state = transform(state, {})

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import math
 import os
 import shutil
@@ -25,8 +26,10 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.messages import nearest
+from stepdistill_jax.engine.checkpoint import checksums
 from stepdistill_jax.engine.checkpoint.checkpoint_config import SaveBestCheckpointer, SaveCheckpointConfig
 from stepdistill_jax.engine.checkpoint.state_utils import get_name_tree
+from stepdistill_jax.engine.checkpoint.summed_saves import SummedPath, SummedPyTreeHandler
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 
 # In a checkpoint's folder, this file keeps it from being deleted; T5X's name.
@@ -53,7 +56,11 @@ class RunCheckpoints:
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
         """Made when it is first wanted, on every host at once: it makes the folder, and clears away what saves left torn."""
+        logging.getLogger("absl").addFilter(_is_not_orbax_error)
         metric = self._rules.metric_name_to_monitor
+        handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        handlers.add("state", ocp.args.PyTreeSave, SummedPyTreeHandler())
+        handlers.add("stream", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -63,8 +70,9 @@ class RunCheckpoints:
                 step_prefix="checkpoint",
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=True,
+                temporary_path_class=SummedPath,
             ),
-            item_names=("state", "stream"),
+            handler_registry=handlers,
         )
 
     def open(self) -> None:
@@ -156,11 +164,21 @@ class RunCheckpoints:
         return None if value is None or not math.isfinite(value) else {name: float(value)}
 
 
-def read_stream_position(path: str | os.PathLike[str]) -> StreamPosition:
+def _is_not_orbax_error(record: logging.LogRecord) -> bool:
+    """False for Orbax's log of an error in a save, three tracebacks: `RunCheckpoints` raises it as one line."""
+    is_its = f"{os.sep}orbax{os.sep}" in record.pathname and record.levelno >= logging.ERROR
+    return not is_its or bool(os.environ.get("STEPDISTILL_DEBUG"))
+
+
+def read_stream_position(path: str | os.PathLike[str], *, verify: bool = True) -> StreamPosition:
     """The stream's position in a checkpoint of ours.
+
+    Args:
+      verify: whether its files are compared with the checkpoint's checksums first.
 
     Raises:
       FileNotFoundError: if it has none, as T5X's have not.
+      ValueError: names what is not as it was saved.
     """
     folder = Path(path).absolute() / "stream"
     if not folder.is_dir():
@@ -168,6 +186,8 @@ def read_stream_position(path: str | os.PathLike[str]) -> StreamPosition:
             f"{path} holds no position of the training stream; it was not saved by a run of ours: set "
             "RestoreCheckpointConfig.restore_dataset = False."
         )
+    if verify:
+        checksums.check(path, below="stream/")
     return StreamPosition(**ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder))
 
 

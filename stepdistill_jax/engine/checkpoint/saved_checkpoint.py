@@ -99,6 +99,26 @@ def damaged(path: str, problems: Iterable[str]) -> ValueError:
     )
 
 
+def changed(path: str, problems: Iterable[str]) -> ValueError:
+    """The error for files of a checkpoint that are not as they were saved."""
+    listed = list(problems)
+    files = "1 file is" if len(listed) == 1 else f"{len(listed)} files are"
+    return ValueError(
+        f"{path} is damaged: {files} not as saved: {'; '.join(listed[:8])}{'; …' if listed[8:] else ''}. Copy it again, or "
+        "move the folder away to go on from the checkpoint before it."
+    )
+
+
+def folder_of(path: str | os.PathLike[str]) -> str:
+    """A checkpoint's folder by its name, or by that of T5X's msgpack file in it."""
+    return os.fspath(path).rstrip("/").removesuffix("/checkpoint")
+
+
+def is_bucket(path: str) -> bool:
+    """Whether a path is one of a gs:// or s3:// bucket."""
+    return _BUCKET.fullmatch(path) is not None
+
+
 def open_checkpoint(path: str | os.PathLike[str]) -> SavedCheckpoint:
     """The checkpoint in a folder, of whichever layout.
 
@@ -106,9 +126,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SavedCheckpoint:
       FileNotFoundError: if there is none; says what the folder has instead.
       ValueError: if its index of arrays cannot be read.
     """
-    folder = os.fspath(path).rstrip("/")
-    if folder.endswith("/checkpoint"):  # T5X takes the msgpack file's name as well
-        folder = folder.removesuffix("/checkpoint")
+    folder = folder_of(path)
     files = open_folder(folder)
     for item in ("state/", "", "default/"):
         metadata = files.read(f"{item}_METADATA").result()
@@ -124,7 +142,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SavedCheckpoint:
 def checkpoint_steps(folder: str | os.PathLike[str]) -> list[int]:
     """The steps of the whole checkpoints in a folder, in ascending order; those half written have other names."""
     name = os.fspath(folder)
-    if not _BUCKET.fullmatch(name):
+    if not is_bucket(name):
         return checkpoint_folders.steps_in(name)
     keys = open_folder(name).list().result()
     return checkpoint_folders.steps_of({key.decode().split("/")[0] for key in keys if b"/" in key})
@@ -192,12 +210,15 @@ def _t5x_specs(folder: str, item: str, index: bytes) -> dict[str, Any]:
     # msgpack raises its own errors, ValueErrors all, flax KeyErrors where the tree is another.
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(folder, [f"{item}checkpoint ({error!r})"]) from error
-    # MultiOptimizer leaves None where no optimizer looks after a parameter.
-    return {
-        name: _t5x_spec(folder, item, leaf) if isinstance(leaf, dict) else np.asarray(leaf)
-        for name, leaf in leaves.items()
-        if leaf is not None
-    }
+    try:
+        # MultiOptimizer leaves None where no optimizer looks after a parameter.
+        return {
+            name: _t5x_spec(folder, item, leaf) if isinstance(leaf, dict) else np.asarray(leaf)
+            for name, leaf in leaves.items()
+            if leaf is not None
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder, [f"{item}checkpoint ({error!r})"]) from error
 
 
 def _t5x_spec(folder: str, item: str, leaf: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,13 +237,13 @@ def _t5x_spec(folder: str, item: str, leaf: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _what_is_there(folder: str) -> str:
-    if not _BUCKET.fullmatch(folder) and not os.path.isdir(folder):
+    if not is_bucket(folder) and not os.path.isdir(folder):
         if os.path.exists(folder + ".index"):
             return "it is a TensorFlow checkpoint, which is not read; use T5X's or Hugging Face's (`stepdistill convert`)."
         return f"there is no such folder; {os.path.dirname(folder)} has {_named(checkpoint_steps(os.path.dirname(folder)))}."
     if steps := checkpoint_steps(folder):
-        return f"it holds checkpoints, {_named(steps)}; name one, or use mode='latest'."
-    if not _BUCKET.fullmatch(folder) and os.path.exists(f"{folder}/config.json"):
+        return f"it holds checkpoints, {_named(steps)}; name one of them (RestoreCheckpointConfig.mode='latest' takes the newest)."
+    if not is_bucket(folder) and os.path.exists(f"{folder}/config.json"):
         return "it looks like a Hugging Face model; `stepdistill convert` makes a checkpoint of it."
     return "it has neither state/_METADATA (Orbax) nor a file named checkpoint (T5X); name a checkpoint_<step> folder."
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import PARAM_STATES, PARAMETERS
 
+MOST_NAMED = 4  # of a kind, layers as one; more of them say the same: it is another model
+
 
 def check_same_arrays(
     wanted: Mapping[str, Any],
@@ -25,7 +27,7 @@ def check_same_arrays(
       optimizer_too: whether more is looked for in the optimizer's state as well.
 
     Raises:
-      ValueError: lists every array that differs, in one line, and says the mend.
+      ValueError: lists what differs, MOST_NAMED of a kind at most, in one line, and says the mend.
     """
     missing = [name for name in wanted if name not in saved]
     looked_at = (PARAMETERS, PARAM_STATES) if optimizer_too else (PARAMETERS,)
@@ -41,23 +43,36 @@ def check_same_arrays(
     if not names:
         return
     shown = [name for name in names if not name.startswith(PARAM_STATES)] or names
-    problems = [f"{name} is missing" for name in collapsed(n for n in missing if n in shown)]
-    problems += [f"{name} is not in the model" for name in collapsed(n for n in unexpected if n in shown)]
-    shapes = collections.defaultdict(list)
-    for name, both in differing.items():
-        if name in shown:
-            shapes[both].append(name)
-    problems += [
-        f"{name} has shape {has}, the model wants {wants}"
-        for (has, wants), alike in shapes.items()
-        for name in collapsed(alike)
+    problems = [
+        *_few([f"{name} is missing" for name in collapsed(n for n in missing if n in shown)]),
+        *_few([f"{name} is not in the model" for name in collapsed(n for n in unexpected if n in shown)]),
+        *_few(_shapes({name: both for name, both in differing.items() if name in shown})),
     ]
     of_optimizer = len(names) - len(shown)
     also = f"; and {of_optimizer} of the optimizer's arrays with them" if of_optimizer else ""
     raise ValueError(
-        f"{path} does not fit the model, {len(names)} arrays differ: {'; '.join(sorted(problems))}{also}. "
+        f"{path} does not fit the model, {len(names)} arrays differ: {'; '.join(problems)}{also}. "
         f"{_mend(missing, unexpected, differing)}"
     )
+
+
+def _few(problems: Sequence[str]) -> list[str]:
+    """The first of them, and how many there are besides."""
+    besides = len(problems) - MOST_NAMED
+    return [*problems[:MOST_NAMED], *([f"and {besides} more such"] if besides > 0 else [])]
+
+
+def _shapes(differing: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """A line for each change of shape: the first array that has it, and how many more do."""
+    alike = collections.defaultdict(list)
+    for name, both in differing.items():
+        alike[both].append(name)
+    lines = []
+    for (has, wants), names in alike.items():
+        first, *others = collapsed(names)
+        more = f" (and {len(others)} more)" if others else ""
+        lines.append(f"{first}{more} has shape {has}, the model wants {wants}")
+    return sorted(lines, key=len)  # what a whole model shares, such as its embedding, has a short name
 
 
 def _mend(missing: Sequence[str], unexpected: Sequence[str], differing: Mapping[str, tuple]) -> str:

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorstore as ts
 
 from stepdistill_jax.base.messages import say_once
-from stepdistill_jax.engine.checkpoint import saved_checkpoint
+from stepdistill_jax.engine.checkpoint import checksums, saved_checkpoint
 from stepdistill_jax.engine.checkpoint.checkpoint_config import RestoreCheckpointConfig
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import PARAM_STATES, PARAMETERS, STEP
 from stepdistill_jax.engine.checkpoint.stacked_checkpoints import is_stacked, unstack_layers
@@ -22,6 +23,7 @@ from stepdistill_jax.engine.checkpoint.state_utils import (
     name_of_path,
     unflatten_state_dict,
 )
+from stepdistill_jax.engine.cluster import exchange
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 
@@ -40,8 +42,9 @@ def restore_checkpoint(
     cfg: RestoreCheckpointConfig | None = None,
     from_scratch: FromScratch | None = None,
     params_only: bool = False,
+    verify: bool = True,
 ) -> FlaxOptimTrainState:
-    """The state saved at `path`, split over the mesh.
+    """The state saved at `path`, split over the mesh; says what restoring took, and what of it comparing checksums did.
 
     Args:
       path: a checkpoint's folder, of any layout that `saved_checkpoint` knows.
@@ -50,11 +53,15 @@ def restore_checkpoint(
       cfg: what may differ between the checkpoint and the state; None lets nothing differ, as for a run that goes on.
       from_scratch: gives what the checkpoint lacks, where `cfg` allows that.
       params_only: reads parameters and step, and leaves `param_states` as it is in `train_state`.
+      verify: whether its files are compared with its checksums first, each by one of the run's hosts.
 
     Raises:
       FileNotFoundError: if the folder is no checkpoint.
-      ValueError: lists every array that is missing, unexpected or of another shape, or cannot be read.
+      ValueError: lists every file that is not as it was saved; or every array that is missing, unexpected or of another
+        shape, or cannot be read.
     """
+    begin = time.monotonic()
+    told = _compared(path, verify=verify)
     checkpoint = saved_checkpoint.open_checkpoint(path)
     tree = abstract_state_dict(train_state, partitioner, cfg.dtype if cfg else None)
     if params_only:
@@ -76,9 +83,28 @@ def restore_checkpoint(
         first = from_scratch(fresh)
         arrays |= {name: first[name].astype(wanted[name].dtype) for name in fresh}
     state_dict = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[name_of_path(keys)], tree)
+    if jax.process_index() == 0:
+        say_once(f"{checkpoint.path}: restored in {time.monotonic() - begin:.1f} s; {told}")
     if params_only:
         return train_state.replace(step=state_dict["state"]["step"], params=state_dict["target"])
     return train_state.restore_state(state_dict)
+
+
+def _compared(path: str | os.PathLike[str], *, verify: bool) -> str:
+    """Compares a checkpoint's files with its checksums, all processes together, and says what came of it.
+
+    Raises:
+      ValueError: in every process, names the files that are not as they were saved.
+    """
+    told, problem = "", ""
+    try:
+        share = (jax.process_index(), jax.process_count())
+        told = checksums.check_and_tell(path, verify=verify, share=share)
+    except ValueError as error:
+        problem = str(error)
+    if problems := list(filter(None, exchange.from_all(problem))):
+        raise ValueError(problems[0])
+    return told
 
 
 def read_onto_mesh(

@@ -1,8 +1,10 @@
 """Errors of a gin configuration as one line: what is wrong, the nearest name that there is, file and line."""
 
 import contextlib
+import errno
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import gin
 
+from stepdistill_jax.base.folder_lock import FolderInUse
 from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.t5x_names import alias
 
@@ -31,18 +34,22 @@ _INCLUDE = re.compile(r"""^\s*include\s+['"](?P<file>[^'"]+)['"]""")
 _UNQUOTED = re.compile(r"malformed node or string|Failed to parse token|Unable to parse value")
 _PLACE = re.compile(r'In file "(?P<file>[^"]+)", line (?P<line>\d+)')
 _CALL = re.compile(r"\n  In call to configurable '(?P<configurable>[^']+)'")
+# What TensorFlow, which writes TensorBoard's files, says of a disk that takes no more.
+_DISK_ERRORS = [
+    os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+]
 # What a user can cause; the first kind that fits is raised again.
-_KINDS = (FileNotFoundError, PermissionError, OSError, FloatingPointError, ValueError)
+_KINDS = (FolderInUse, FileNotFoundError, PermissionError, OSError, FloatingPointError, ValueError)
 
 # Parts of T5X that are not here, and what is instead.
 _NOT_THERE = {
     "t5x.export_lib": "there is no SavedModel export; `stepdistill convert` writes a Hugging Face folder",
     "t5x.interactive_model": "there is no InteractiveModel; `stepdistill_jax.launching.predictor` loads a checkpoint and predicts",
-    "t5x.examples.decoder_only": "there are encoder-decoder models only",
+    "t5x.examples.decoder_only": "our decoder-only network is stepdistill_jax.engine.model.llama",
     "t5x.contrib": "of T5X's contrib there is nothing; its GPU models are those of t5x.examples.t5",
     "t5x.fiddle_configs": "configurations are gin files",
     "t5x.checkpoint_importer": "TensorFlow checkpoints are not read; convert the Hugging Face ones",
-    "DecoderOnlyModel": "there are encoder-decoder models only",
+    "amos": "any Optax optimizer goes through optimizers.wrap_optax_optimizer",
 }
 
 
@@ -178,6 +185,7 @@ def one_line_errors() -> Iterator[None]:
 
     Raises:
       ValueError: also where gin gives a parameter that there is not, or lacks one that there must be.
+      OSError: also where TensorFlow finds a disk full, or broken.
     """
     try:
         yield
@@ -197,6 +205,15 @@ def one_line_errors() -> Iterator[None]:
             raise
         kind = next(kind for kind in _KINDS if isinstance(error, kind))
         raise kind(message) from error
+    except Exception as error:
+        # TensorFlow's errors are none of Python's kinds: '{{node}} FILE; No space left on device'.
+        text = str(error).split("\n")[0].rpartition("}} ")[2]
+        if not any(text.endswith(f"; {cause}") for cause in _DISK_ERRORS):
+            raise
+        file, _, cause = text.rpartition("; ")
+        raise OSError(
+            f"{file} can't be written: {cause}. Make room, then start the same command again."
+        ) from error
 
 
 def _no_parameter(configurable: str, parameter: str) -> str:

@@ -79,6 +79,8 @@ def vocabulary_identity(vocabulary: seqio.Vocabulary) -> str:
     settings = (
         f"{type(vocabulary).__qualname__} {vocabulary.vocab_size} {vocabulary.extra_ids} {vocabulary.eos_id}"
     )
+    if isinstance(content := getattr(vocabulary, "content", None), str):  # of a tokenizer.json
+        return f"{settings} {content}"
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         return f"{settings} {hashlib.sha256(vocabulary.sp_model).hexdigest()}"
     if isinstance(vocabulary, (seqio.PassThroughVocabulary, seqio.ByteVocabulary)):

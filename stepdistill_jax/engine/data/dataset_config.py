@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from stepdistill_jax.base.messages import nearest, say_once
+from stepdistill_jax.base.visible import visible
 
 if TYPE_CHECKING:
     import seqio
@@ -45,6 +46,8 @@ class DatasetConfig:
       paired: for training on several tasks, whether examples of the same `example_id` share a batch and each is drawn once a
         pass, in place of drawing by the mixture's rates. T5X has no such field.
       max_indexed_examples: of a task's split for training; one with more, or without end, is read by tf.data.
+      allow_cut_labels: whether targets that hold a label may be longer than `task_feature_lengths`; an error otherwise. T5X
+        has no such field.
     """
 
     mixture_or_task_name: str
@@ -65,6 +68,7 @@ class DatasetConfig:
     length_buckets: int = 1
     paired: bool = False
     max_indexed_examples: int = 20_000_000
+    allow_cut_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime_preprocessors is not None:
@@ -94,7 +98,10 @@ def get_mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
         raise ValueError(f"No task or mixture '{name}'{hint}.")
     provider = seqio.get_mixture_or_task(name)
     if cfg.split not in provider.splits:
-        raise ValueError(f"{name} has no split '{cfg.split}'; it has {sorted(provider.splits)}.")
+        raise ValueError(
+            f"{name} has no split '{cfg.split}'; it has {sorted(provider.splits)}; "
+            "name one of these as the DatasetConfig's split, or prepare the data with it."
+        )
     return provider
 
 
@@ -108,13 +115,24 @@ def source_facts(cfg: DatasetConfig) -> dict[str, dict[str, str]]:
     }
 
 
+def read_features(converter_cls: type[seqio.FeatureConverter], named: Collection[str]) -> tuple[str, ...]:
+    """The task features that a feature converter reads: some read inputs only where these are `named`."""
+    import seqio
+
+    features = tuple(converter_cls.TASK_FEATURES)
+    if issubclass(converter_cls, seqio.DecoderFeatureConverter) and "inputs" in named:
+        return ("inputs", *features)
+    return features
+
+
 def full_feature_lengths(
     lengths: Mapping[str, int] | None, task_features: Collection[str], name: str
 ) -> dict[str, int]:
     """Lengths of all the task features that a model reads; those left out are as long as the targets."""
-    if not lengths or not {"inputs", "targets"} <= set(lengths):
+    needed = [feature for feature in ("inputs", "targets") if feature in task_features]
+    if not lengths or not set(needed) <= set(lengths):
         raise ValueError(
-            f"{name}: task_feature_lengths={lengths} must give 'inputs' and 'targets' in tokens, "
+            f"{name}: task_feature_lengths={lengths} must give {' and '.join(map(repr, needed))} in tokens, "
             "e.g. {'inputs': 512, 'targets': 128}."
         )
     unknown = set(lengths) - set(task_features)
@@ -125,10 +143,31 @@ def full_feature_lengths(
     return {feature: lengths.get(feature, lengths["targets"]) for feature in task_features}
 
 
+def completed_lengths(
+    lengths: Mapping[str, int] | None, task_features: Collection[str]
+) -> dict[str, int] | None:
+    """The lengths, and those of what lies beside the targets: as long as these, where their length is given."""
+    if lengths is None or "targets" not in lengths:
+        return lengths if lengths is None else dict(lengths)
+    beside = [feature for feature in task_features if feature not in ("inputs", "targets")]
+    return {**dict.fromkeys(beside, lengths["targets"]), **lengths}
+
+
+def _lengths_to_read(cfg: DatasetConfig, converter_cls: type[seqio.FeatureConverter]) -> dict[str, int]:
+    features = read_features(converter_cls, cfg.task_feature_lengths or ())
+    return full_feature_lengths(cfg.task_feature_lengths, features, cfg.mixture_or_task_name)
+
+
 def _tokenize(
-    cfg: DatasetConfig, task: seqio.Task, lengths: Mapping[str, int], max_examples: int | None = None
+    cfg: DatasetConfig,
+    task: seqio.Task,
+    lengths: Mapping[str, int],
+    max_examples: int | None = None,
+    *,
+    learns: bool,
 ) -> TokenizedTask:
     from stepdistill_jax.engine.data import token_cache
+    from stepdistill_jax.engine.data.fit_counting import say_fit
 
     missing = set(lengths) - set(task.output_features)
     if missing:
@@ -136,9 +175,11 @@ def _tokenize(
             f"{task.name} has no feature {sorted(missing)}, which the model's feature converter reads; it has "
             f"{sorted(task.output_features)}."
         )
-    return token_cache.tokenized(
+    tokenized = token_cache.tokenized(
         task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached, max_examples=max_examples
     )
+    say_fit(f"{task.name}/{cfg.split}", tokenized.fit, learns=learns, allow_cut_labels=cfg.allow_cut_labels)
+    return tokenized
 
 
 def get_dataset(
@@ -164,19 +205,18 @@ def get_dataset(
     """
     import seqio
 
+    from stepdistill_jax.engine.data.fit_counting import say_fit
     from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
-    from stepdistill_jax.engine.data.tokenized_task import TooManyExamples
+    from stepdistill_jax.engine.data.tokenized_task import TooManyExamples, fit_of_first
     from stepdistill_jax.engine.data.train_stream import TrainStream
 
     provider = get_mixture_or_task(cfg)
-    lengths = full_feature_lengths(
-        cfg.task_feature_lengths, feature_converter_cls.TASK_FEATURES, provider.name
-    )
+    lengths = _lengths_to_read(cfg, feature_converter_cls)
     seed = seed if cfg.seed is None else cfg.seed
     tasks = seqio.get_subtasks(provider)
     rates = [provider.get_rate(task) for task in tasks] if isinstance(provider, seqio.Mixture) else [1.0]
     try:
-        tokenized = [_tokenize(cfg, task, lengths, cfg.max_indexed_examples) for task in tasks]
+        tokenized = [_tokenize(cfg, task, lengths, cfg.max_indexed_examples, learns=True) for task in tasks]
     except TooManyExamples as error:
         if cfg.paired:
             raise ValueError(f"paired: {error} Pairs need an index; raise max_indexed_examples.") from error
@@ -184,6 +224,12 @@ def get_dataset(
             f"{error} Above DatasetConfig.max_indexed_examples={cfg.max_indexed_examples}, so tf.data reads "
             f"{provider.name}: shuffled by buffers, its position saved with every checkpoint."
         )
+        for task in tasks:
+            fit, num_examples = fit_of_first(
+                task, split=cfg.split, lengths=lengths, use_cached=cfg.use_cached
+            )
+            where = f"{task.name}/{cfg.split}, its first {num_examples:,}"
+            say_fit(where, fit, learns=True, allow_cut_labels=cfg.allow_cut_labels)
         rows = _pipeline(
             cfg, provider, lengths, feature_converter_cls, shard_id, num_shards, num_epochs, seed
         )
@@ -252,17 +298,16 @@ def get_training_eval_datasets(
     from stepdistill_jax.engine.data.train_stream import TrainStream
 
     provider = get_mixture_or_task(cfg)
-    lengths = full_feature_lengths(
-        cfg.task_feature_lengths, feature_converter_cls.TASK_FEATURES, provider.name
-    )
+    lengths = _lengths_to_read(cfg, feature_converter_cls)
     streams = {}
     for task in seqio.get_subtasks(provider):
         if cfg.split not in task.splits:
             continue
         try:
-            tokenized = _tokenize(cfg, task, lengths)
+            tokenized = _tokenize(cfg, task, lengths, learns=False)
         except LookupError as error:  # the task names the split, its data came without
-            print(f"{task.name} is not evaluated under teacher forcing: {error}", file=sys.stderr)
+            said = f"{task.name} is not evaluated under teacher forcing: {error}"
+            print(visible(said), file=sys.stderr)
             continue
         streams[task.name] = TrainStream(
             [tokenized],

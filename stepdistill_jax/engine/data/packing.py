@@ -288,43 +288,32 @@ def fill_rows(
     segment_of = np.arange(len(row_of)) - first_of_row + 1
     batch: dict[str, np.ndarray] = {}
     for name, length in plan.lengths.items():
-        begins = np.zeros(len(by_row), np.int64)  # of each example in its task's tokens
-        sizes = np.zeros(len(by_row), np.int64)
-        for task in np.unique(task_of):
-            mine = task_of == task
-            offsets = tasks[task].offsets[name]
-            begins[mine] = offsets[index_of[mine]]
-            sizes[mine] = offsets[index_of[mine] + 1] - begins[mine]
+        sizes, tokens = _gathered(tasks, name, task_of, index_of)
         before = np.cumsum(sizes) - sizes  # tokens of the examples before, over all rows
         places = np.arange(sizes.sum()) - np.repeat(before, sizes)  # of each token in its example
         row_begins = row_of * length + before - before[first_of_row]
         to = np.repeat(row_begins, sizes) + places
-        batch[name] = _scattered(
-            _gathered(tasks, name, task_of, begins, sizes, places), to, (len(rows), length)
-        )
+        shape = (len(rows), length)
+        batch[name] = _scattered(tokens, to, shape)
         if pack:
-            shape = (len(rows), length)
             batch[f"{name}_segment_ids"] = _scattered(np.repeat(segment_of, sizes), to, shape)
             batch[f"{name}_positions"] = _scattered(places, to, shape)
     return batch
 
 
 def _gathered(
-    tasks: Sequence[TokenizedTask],
-    name: str,
-    task_of: np.ndarray,
-    begins: np.ndarray,
-    sizes: np.ndarray,
-    places: np.ndarray,
-) -> np.ndarray:
-    """int32 [tokens] of some examples, one after another."""
-    tokens = np.zeros(len(places), np.int32)
-    sources = np.repeat(begins, sizes) + places
+    tasks: Sequence[TokenizedTask], name: str, task_of: np.ndarray, index_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 [examples], int32 [tokens]): how long some examples are, and their tokens one after another."""
+    sizes = np.zeros(len(index_of), np.int64)
+    for task in np.unique(task_of):
+        mine = task_of == task
+        sizes[mine] = tasks[task].sizes(name, index_of[mine])
+    tokens = np.zeros(sizes.sum(), np.int32)
     token_tasks = np.repeat(task_of, sizes)
     for task in np.unique(task_of):
-        mine = token_tasks == task
-        tokens[mine] = tasks[task].tokens[name][sources[mine]]
-    return tokens
+        tokens[token_tasks == task] = tasks[task].gathered(name, index_of[task_of == task])
+    return sizes, tokens
 
 
 def _scattered(values: np.ndarray, to: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.engine.data.train_stream import Batch, TokenCounts
 
 _STATES = "stream_state"
-# Model features by which padding is counted.
+# Model features by which padding is counted; rows of inputs and targets together have the second alone.
 _SIDES = {"inputs": "encoder_input_tokens", "targets": "decoder_target_tokens"}
 
 
@@ -50,6 +50,9 @@ class TfDataStream:
         }
 
     def contents(self) -> None:
+        """Not known without reading all."""
+
+    def text_fit(self) -> None:
         """Not known without reading all."""
 
     def first_draw(self, step: int) -> int:

@@ -3,9 +3,9 @@
     CACHE/<task>-<split>-<key>/   <feature>.tokens   int32, token ids of all examples, end to end
                                   <feature>.lengths  int32, of each example
                                   ids.npy            what the records call themselves, where they do
-                                  meta.json          counts; written last
+                                  meta.json          counts, of texts that do not fit too; written last
 
-CACHE is $STEPDISTILL_CACHE_DIR, else DATA/token_cache; 'no' keeps nothing. An entry is written under a temporary name and
+CACHE is `locations.cache_dir`. An entry is written under a temporary name and
 then renamed, so two processes may make the same one at once. Everything in CACHE can be deleted at any time.
 """
 
@@ -22,26 +22,21 @@ import numpy as np
 import seqio
 
 from stepdistill_jax.base import locations
+from stepdistill_jax.base.text_fit import task_fit
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.engine.data.content_key import content_key
+from stepdistill_jax.engine.data.fit_counting import FitCounter
 from stepdistill_jax.engine.data.tokenized_task import (
     Chunk,
     TokenizedTask,
     TooManyExamples,
+    counted,
     offsets_of,
     tokenize_task,
     tokenized_chunks,
 )
 
 _META = "meta.json"
-_NO_CACHE = ("no", "off", "")
-
-
-def cache_folder() -> Path | None:
-    """Where tokenised splits are kept; None keeps them nowhere."""
-    named = os.environ.get("STEPDISTILL_CACHE_DIR")
-    if named is None:
-        return locations.data_dir() / "token_cache"
-    return None if named.lower() in _NO_CACHE else Path(named)
 
 
 def tokenized(
@@ -54,7 +49,7 @@ def tokenized(
 ) -> TokenizedTask:
     """A split's token ids, mapped from the cache where they are known; raises as `tokenized_chunks` does."""
     settings = {"split": split, "lengths": lengths, "use_cached": use_cached}
-    folder = cache_folder()
+    folder = locations.cache_dir()
     key = content_key(task, **settings) if folder is not None else None
     if key is None:
         return tokenize_task(task, **settings, max_examples=max_examples)
@@ -74,15 +69,17 @@ def _write(
     """Tokenises a split to disk; into memory, with a warning, where the disk takes no more."""
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     chunks = tokenized_chunks(task, **settings, max_examples=max_examples)
+    counter = FitCounter(task, settings["lengths"])
     try:
         temporary.mkdir(parents=True)
-        _write_chunks(temporary, chunks, settings["lengths"])
+        counts = _write_chunks(temporary, counted(chunks, counter), settings["lengths"])
+        meta = {**counts, "fit": counter.fit.as_dict()}
+        (temporary / _META).write_text(json.dumps(meta) + "\n", encoding="utf-8")
         _put(temporary, entry, lambda: _read(entry, task.name, settings["lengths"], key) is not None)
         written = _read(entry, task.name, settings["lengths"], key)
     except OSError as error:
-        print(
-            f"Token ids are not kept: {error}. Set STEPDISTILL_CACHE_DIR to another folder.", file=sys.stderr
-        )
+        said = f"Token ids are not kept: {error}. Set STEPDISTILL_CACHE_DIR to another folder."
+        print(visible(said), file=sys.stderr)
         written = None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +98,8 @@ def _put(temporary: Path, entry: Path, is_whole: Callable[[], bool]) -> None:
             raise
 
 
-def _write_chunks(folder: Path, chunks: Iterable[Chunk], lengths: Mapping[str, int]) -> None:
+def _write_chunks(folder: Path, chunks: Iterable[Chunk], lengths: Mapping[str, int]) -> dict[str, object]:
+    """Returns how many examples and tokens were written."""
     num_examples, num_tokens = 0, dict.fromkeys(lengths, 0)
     ids: list[np.ndarray] = []
     files = {
@@ -122,8 +120,7 @@ def _write_chunks(folder: Path, chunks: Iterable[Chunk], lengths: Mapping[str, i
             file.close()
     if ids:
         np.save(folder / "ids.npy", np.concatenate(ids))
-    meta = {"num_examples": num_examples, "num_tokens": num_tokens, "ids": bool(ids)}
-    (folder / _META).write_text(json.dumps(meta) + "\n", encoding="utf-8")
+    return {"num_examples": num_examples, "num_tokens": num_tokens, "ids": bool(ids)}
 
 
 def _read(entry: Path, name: str, lengths: Mapping[str, int], key: str) -> TokenizedTask | None:
@@ -138,9 +135,10 @@ def _read(entry: Path, name: str, lengths: Mapping[str, int], key: str) -> Token
             if len(sizes) != meta["num_examples"] or offsets[feature][-1] != meta["num_tokens"][feature]:
                 return None
         ids = np.load(entry / "ids.npy", mmap_mode="r") if meta["ids"] else None
-    except (OSError, ValueError, KeyError):
+        fit = task_fit(meta["fit"])
+    except (OSError, ValueError, KeyError, TypeError):  # or it is of a version that kept less
         return None
-    return TokenizedTask(name=name, tokens=tokens, offsets=offsets, ids=ids, key=key)
+    return TokenizedTask(name=name, tokens=tokens, offsets=offsets, ids=ids, key=key, fit=fit)
 
 
 def _mapped(path: Path, size: int) -> np.ndarray:

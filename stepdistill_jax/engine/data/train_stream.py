@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from stepdistill_jax.engine.data.draws import DrawOrder, PairedDrawOrder
 from stepdistill_jax.engine.data.packing import BatchPlan, FirstFit, LengthBuckets, OneExampleARow, fill_rows
+from stepdistill_jax.engine.data.row_conversion import RowConversion
 from stepdistill_jax.engine.data.tokenized_task import TokenizedTask
 
 Batch = dict[str, np.ndarray]
@@ -51,7 +52,8 @@ class TrainStream:
         Args:
           tasks: tokenised examples with every feature of `converter_cls.TASK_FEATURES`.
           rates: of the tasks in the mixture, any positive scale.
-          lengths: feature -> longest row in tokens.
+          lengths: feature of a task -> tokens that an example has at most; rows are as long, or as these together where the
+            converter joins inputs and targets.
           batch_size: rows of the global batch.
           seed: of the order.
           pack: whether a row holds as many examples as fit, or one.
@@ -67,11 +69,14 @@ class TrainStream:
             raise ValueError(
                 f"length_buckets={length_buckets} with pack={pack}; use 1 or more, and only 1 where rows are packed."
             )
-        self._tasks, self._lengths, self._pack = tasks, dict(lengths), pack
+        self._tasks, self._features, self._pack = tasks, list(lengths), pack
         self._rows = range(shard_id * batch_size // num_shards, (shard_id + 1) * batch_size // num_shards)
         self.batch_size = batch_size
         self._lengths_differ = length_buckets > 1
-        self._converter = _prepacked(converter_cls)(pack=pack, apply_length_check=not self._lengths_differ)
+        self._conversion = RowConversion(
+            converter_cls, lengths, pack=pack, lengths_differ=self._lengths_differ
+        )
+        self._row_examples = self._conversion.examples_of(tasks)
         paired = paired and len(tasks) > 1
         if paired and length_buckets > 1:
             raise ValueError(
@@ -81,27 +86,35 @@ class TrainStream:
             _paired_order(tasks, rates, seed, shuffle) if paired else _order(tasks, rates, seed, shuffle)
         )
         num_draws = None if num_epochs is None else num_epochs * tasks[0].num_examples
-        settings: dict[str, Any] = {"lengths": lengths, "batch_size": batch_size, "num_draws": num_draws}
+        settings: dict[str, Any] = {
+            "lengths": self._conversion.lengths,
+            "batch_size": batch_size,
+            "num_draws": num_draws,
+        }
         if length_buckets > 1:
             settings |= {"num_buckets": length_buckets, "seed": seed, "shuffle": shuffle}
         planner = FirstFit if pack else LengthBuckets if length_buckets > 1 else OneExampleARow
-        self._planner = planner(tasks, self._order, **settings)
+        self._planner = planner(self._row_examples, self._order, **settings)
 
     def batch_spec(self) -> dict[str, tf.TensorSpec]:
         """Shape [batch_size, longest row] and type of every model feature of the global batch."""
         rows = tf.data.Dataset.from_tensors(
             {name: np.zeros(length, np.int32) for name, length in self._row_shapes().items()}
         )
-        spec = self._converter(rows, self._lengths).element_spec
+        spec = self._conversion.converted(rows).element_spec
         return {name: tf.TensorSpec([self.batch_size, *row.shape], row.dtype) for name, row in spec.items()}
 
     def contents(self) -> dict[str, dict[str, int]]:
         """Examples and tokens of each task: with other data a position would mean other examples."""
         return {
             task.name: {"examples": task.num_examples}
-            | {feature: int(task.offsets[feature][-1]) for feature in self._lengths}
+            | {feature: int(task.offsets[feature][-1]) for feature in self._features}
             for task in self._tasks
         }
+
+    def text_fit(self) -> dict[str, dict[str, Any]]:
+        """Task -> which of its texts the vocabulary changes and which are cut (`TaskFit`)."""
+        return {task.name: task.fit.as_dict() for task in self._tasks}
 
     def first_draw(self, step: int) -> int:
         """The draw that the batch of a step begins with; `step` counts the batches before it."""
@@ -126,18 +139,20 @@ class TrainStream:
     def local_batches(self, plans: Iterator[BatchPlan]) -> Iterator[Batch]:
         """Model features [rows, length] of planned batches, this process's rows, made ahead of use in another thread."""
         dataset = tf.data.Dataset.from_generator(
-            lambda: (fill_rows(plan, self._tasks, self._rows, pack=self._pack) for plan in plans),
+            lambda: (fill_rows(plan, self._row_examples, self._rows, pack=self._pack) for plan in plans),
             output_signature={
                 name: tf.TensorSpec([len(self._rows), None if self._lengths_differ else length], tf.int32)
                 for name, length in self._row_shapes().items()
             },
         )
-        dataset = self._converter(dataset.unbatch(), self._lengths)
+        dataset = self._conversion.converted(dataset.unbatch())
         return dataset.batch(len(self._rows), drop_remainder=True).prefetch(2).as_numpy_iterator()
 
     def _row_shapes(self) -> dict[str, int]:
         suffixes = ("", "_segment_ids", "_positions") if self._pack else ("",)
-        return {name + suffix: length for name, length in self._lengths.items() for suffix in suffixes}
+        return {
+            name + suffix: length for name, length in self._conversion.lengths.items() for suffix in suffixes
+        }
 
 
 def _order(tasks: Sequence[TokenizedTask], rates: Sequence[float], seed: int, shuffle: bool) -> DrawOrder:
@@ -192,7 +207,7 @@ class StreamBatches:
 
     @property
     def token_counts(self) -> "TokenCounts":
-        """Of the last batch, over all processes."""
+        """Of the last batch, over all processes; of rows of inputs and targets together under 'targets'."""
         return {
             name: (self.plan.num_tokens[name], self._stream.batch_size * self.plan.lengths[name])
             for name in ("inputs", "targets")
@@ -211,20 +226,11 @@ class StreamBatches:
 TokenCounts = dict[str, tuple[int, int]]
 
 
-def _prepacked(converter_cls: type[seqio.FeatureConverter]) -> type[seqio.FeatureConverter]:
-    """`converter_cls` for rows that are packed already: every converter's own features, our packing."""
-
-    class Prepacked(converter_cls):
-        def _pack_or_pad(self, ds, packed_lengths):
-            return ds
-
-    return Prepacked
-
-
 def padding_fractions(counts: TokenCounts) -> dict[str, float]:
-    """The share of a batch's tokens that are padding: of both sides, of the inputs, and of the targets."""
+    """The share of a batch's tokens that are padding: of all of them, and of inputs and targets where these lie apart."""
     real, size = (sum(count[place] for count in counts.values()) for place in (0, 1))
+    sides = counts if len(counts) > 1 else {}
     return {
         "padding_fraction": 1.0 - real / size,
-        **{f"{name}_padding_fraction": 1.0 - used / of for name, (used, of) in counts.items()},
+        **{f"{name}_padding_fraction": 1.0 - used / of for name, (used, of) in sides.items()},
     }

@@ -116,7 +116,7 @@ def temperature_sample(
       cache_offset: where the cache's batch axis stands.
       initial_index: where each row starts if the cache already holds its prompt; `inputs` there is the first token fed.
       max_decode_steps: tokens decoded after the prompt, at most; None fills the row.
-      max_decode_steps_hard_limit: bounds `max_decode_steps`, which may be given at run time.
+      max_decode_steps_hard_limit: bounds `max_decode_steps`, which may be given at run time, or not at all.
       rescale_log_probs: log probabilities after temperature, top-k and top-p (0 for greedy) or before.
       state_callback_fn: changes the loop's state before each step, and once after the last.
       logit_callback_fn: changes the logits before sampling.
@@ -126,7 +126,9 @@ def temperature_sample(
     """
     batch_size, length = inputs.shape
     temperature = jnp.asarray(temperature, jnp.float32)
-    if max_decode_steps is not None and max_decode_steps_hard_limit:
+    if max_decode_steps_hard_limit:
+        if max_decode_steps is None:
+            max_decode_steps = max_decode_steps_hard_limit
         smaller = min if isinstance(max_decode_steps, int) else jnp.minimum
         max_decode_steps = smaller(max_decode_steps, max_decode_steps_hard_limit)
     _check_sampling(topk, topp, temperature, max_decode_steps, batch_size, length)

@@ -8,15 +8,21 @@ from typing import Any
 import jax
 import seqio
 
+from stepdistill_jax.base.text_fit import TaskFit
 from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.engine.data import fit_counting
+from stepdistill_jax.engine.data.contents import short_contents
 from stepdistill_jax.engine.data.dataset_config import (
     DatasetConfig,
+    completed_lengths,
     get_mixture_or_task,
     get_training_eval_datasets,
+    read_features,
 )
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
 from stepdistill_jax.engine.data.train_stream import TrainStream
-from stepdistill_jax.engine.evaluate.inference import get_infer_fn
+from stepdistill_jax.engine.evaluate.inference import get_infer_fn, prediction_step
+from stepdistill_jax.engine.evaluate.inference_files import write_data_json
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.model.metrics import metric_values
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
@@ -55,13 +61,14 @@ class InferenceEvaluator:
         if verify_matching_vocabs_fn is not None:
             verify_matching_vocabs_fn(cfg, model)
         self._cfg, self._model, self._partitioner, self._log_dir = cfg, model, partitioner, log_dir
+        self._converter = _converter_of_a_task(model.FEATURE_CONVERTER_CLS)
         self._evaluator = (inference_evaluator_cls or seqio.Evaluator)(
             mixture_or_task_name=cfg.mixture_or_task_name,
-            feature_converter=_converter_of_a_task(model.FEATURE_CONVERTER_CLS),
+            feature_converter=self._converter,
             eval_split=cfg.split,
             use_cached=cfg.use_cached,
             seed=cfg.seed,
-            sequence_length=None if cfg.task_feature_lengths is None else dict(cfg.task_feature_lengths),
+            sequence_length=completed_lengths(cfg.task_feature_lengths, self._converter.TASK_FEATURES),
             use_memory_cache=cfg.use_memory_cache,
             log_dir=str(log_dir / "inference_eval"),
             **({} if jax.process_index() == 0 else {"logger_cls": ()}),  # the first host writes
@@ -73,16 +80,36 @@ class InferenceEvaluator:
         """The tasks with metrics and the split."""
         return list(self._evaluator.eval_tasks)
 
+    def say_fit(self) -> dict[str, TaskFit]:
+        """How each task's texts fit, said on standard error.
+
+        Raises:
+          ValueError: if labels are longer than the config's `task_feature_lengths`, unless it allows that.
+        """
+        fits = {}
+        for task in self.eval_tasks:
+            examples = self._evaluator.cached_task_datasets[task.name].as_numpy_iterator()
+            fits[task.name] = fit_counting.fit_of_examples(task, examples, self._cfg.task_feature_lengths)
+            fit_counting.say_fit(
+                f"{task.name}/{self._cfg.split}",
+                fits[task.name],
+                learns=False,
+                allow_cut_labels=self._cfg.allow_cut_labels,
+            )
+        return fits
+
     def evaluate(self, train_state: FlaxOptimTrainState, train_state_axes: FlaxOptimTrainState) -> list[Row]:
         """Decodes every task; one row of metrics each: {'step', 'split', 'task', 'accuracy', …}."""
         if not self.eval_tasks:
             return []
         if self._infer_fn is None:
+            targets_length = self._converter.targets_length
             self._infer_fn = get_infer_fn(
-                lambda params, batch: self._model.predict_batch(params, batch),
+                prediction_step(self._model, targets_length),
                 self._cfg.batch_size,
                 train_state_axes,
                 self._partitioner,
+                targets_length=targets_length,
             )
         step = int(train_state.step)
         metrics, outputs = self._evaluator.evaluate(
@@ -93,11 +120,13 @@ class InferenceEvaluator:
         if jax.process_index() == 0:
             for task in self.eval_tasks:
                 self._write_predictions(task, outputs[task.name], step)
+            write_data_json(self._log_dir / "predictions", self.eval_tasks, self._cfg.split)
         return [
             {
                 "step": step,
                 "split": self._cfg.split,
                 "task": name,
+                **_data(seqio.TaskRegistry.get(name), self._cfg.split),
                 **{metric: _number(value) for metric, value in values.items()},
             }
             for name, values in metrics.result().items()
@@ -133,11 +162,18 @@ class InferenceEvaluator:
 
 
 def _converter_of_a_task(converter_cls: type[seqio.FeatureConverter]) -> seqio.FeatureConverter:
-    """The model's converter, which leaves out what a task has beside its features, where SeqIO's refuses it."""
+    """The model's converter, which leaves out what a task has beside its features, where SeqIO's refuses it.
+
+    `targets_length` is that of the rows that it has made, in tokens.
+    """
 
     class Converter(converter_cls):
+        targets_length: int | None = None
+
         def __call__(self, ds, task_feature_lengths):
-            known = {name: n for name, n in task_feature_lengths.items() if name in self.TASK_FEATURES}
+            features = read_features(converter_cls, task_feature_lengths)
+            known = {name: n for name, n in task_feature_lengths.items() if name in features}
+            self.targets_length = known.get("targets")
             return super().__call__(ds, known)
 
     return Converter(pack=False)
@@ -150,6 +186,12 @@ def _is_correct(task: seqio.Task, target: Any, prediction: Any) -> bool | None:
         if "accuracy" in values:
             return _number(values["accuracy"]) > 0
     return None
+
+
+def _data(task: seqio.Task, split: str) -> dict[str, dict[str, str]]:
+    """What a row says of the data that it is of."""
+    found = short_contents(task.source, split)
+    return {"data": found} if found else {}
 
 
 def _number(value: Any) -> float | int:
@@ -226,6 +268,8 @@ class RunEvaluation:
             if infer_eval_cfg is not None
             else None
         )
+        if self._inference and infer_eval_cfg.task_feature_lengths is not None:  # else nothing is cut
+            self._inference.say_fit()
 
     def teacher_forced(self, state: FlaxOptimTrainState) -> list[Row]:
         """A row of losses a task, from the gold targets."""

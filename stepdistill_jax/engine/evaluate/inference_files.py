@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import seqio
 import tensorflow as tf
 
 from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.engine.data.contents import short_contents
 
 _PRETOKENIZED = "_pretokenized"
 
@@ -82,6 +83,15 @@ def _plain(value: Any) -> Any:
             return [_plain(each) for each in value.tolist()] if value.ndim else _plain(value.item())
         return value.astype(np.float32).tolist() if value.dtype.kind not in "iub" else value.tolist()
     return value
+
+
+def write_data_json(folder: Path, tasks: Iterable[seqio.Task], split: str) -> None:
+    """Writes FOLDER/data.json: task-split -> the identities of the data that its files were made from. The first host writes."""
+    if jax.process_index() == 0:
+        path = folder / "data.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known |= {f"{task.name}-{split}": short_contents(task.source, split) for task in tasks}
+        write_atomically(path, json.dumps(known, indent=2) + "\n")
 
 
 def output_folder(output_dir: str | os.PathLike[str]) -> Path:

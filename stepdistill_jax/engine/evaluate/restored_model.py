@@ -81,7 +81,7 @@ def _restored(
     initializer_cls: Callable[..., TrainStateInitializer],
 ) -> RestoredModel:
     # Parameters do not depend on the lengths of a batch: any shape serves to name them.
-    features = base_model.described_features(model, pack=False) or model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
+    features = base_model.feature_names(model)
     initializer = initializer_cls(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
@@ -96,6 +96,7 @@ def _restored(
         cfg=cfg,
         from_scratch=functools.partial(initializer.first_values, jax.random.key(init_seed or 0)),
         params_only=True,
+        verify=cfg.verify,
     )
     jax.block_until_ready(state.params)
     return RestoredModel(path=path, state=state, axes=initializer.train_state_axes)

@@ -230,5 +230,5 @@ def _require(module: str, extra: str, topology: Topology) -> None:
             continue
     raise ValueError(
         f"--topology={topology.name} needs {module.rpartition('.')[2]}, which is not installed: pip install "
-        f"'stepdistill-jax[{extra}]'. No {topology.chip.name} has to be there."
+        f"'.[{extra}]' (in a clone). No {topology.chip.name} has to be there."
     )

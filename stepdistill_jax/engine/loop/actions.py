@@ -72,7 +72,7 @@ class EarlyStoppingAction(BaseAction):
         Args:
           metric: (task, metric), e.g. ('svamp_label', 'accuracy').
           mode: 'min' or 'max': which way is better.
-          patience: looks in which no one is better than the one before it.
+          patience: looks in which no one is better than the one before it; 1 is as 2, which T5X stops at the first look for.
           atol, rtol: a change of at most atol + rtol · |previous value| does not count as an improvement.
         """
         self._task, self._metric = metric
@@ -80,7 +80,8 @@ class EarlyStoppingAction(BaseAction):
             raise ValueError(f"EarlyStoppingAction.mode={mode!r}; use 'min' or 'max'.")
         if atol < 0 or rtol < 0:
             raise ValueError(f"EarlyStoppingAction.atol={atol}, rtol={rtol}; use 0 or more.")
-        self._mode, self._patience, self._atol, self._rtol = mode, patience, atol, rtol
+        # The first look has nothing to be compared with, whatever the patience.
+        self._mode, self._patience, self._atol, self._rtol = mode, max(patience, 2), atol, rtol
         self._history: list[float] = []
 
     def _is_no_better(self, current: float, previous: float) -> bool:

@@ -1,6 +1,6 @@
 """A run's folder: what was run, with what, and what came out, in files that can be read while it runs.
 
-config.gin, run.json    what was run, written before the first step
+config.gin, run.json    what was run, with what data, and every start of it, written before the first step
 metrics.jsonl           an object a step: the same bytes however often the run was interrupted
 timing.jsonl            rates, which differ from run to run
 examples.jsonl          the ids of each step's examples, if asked for
@@ -14,14 +14,15 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.engine.loop import command_line
 
 _PACKAGES = (
     "stepdistill-jax",
@@ -52,27 +53,57 @@ def check_unchanged(model_dir: Path, earlier: Mapping[str, Any], facts: Mapping[
 
 
 def write_run_json(
-    model_dir: Path, facts: Mapping[str, Any], *, earlier: Mapping[str, Any] | None = None
+    model_dir: Path,
+    facts: Mapping[str, Any],
+    *,
+    start: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes run.json: the command, commit, versions and devices, and `facts` of the run.
+    """Writes run.json: command, commit, versions and devices, `facts` of the run, and under 'starts' each of its starts.
 
-    `earlier` is the run.json of a run that goes on: its command and start stay, and the time of going on is added.
+    Args:
+      facts: of the run.
+      start: further facts of this start, such as its step.
+      earlier: the run.json of a run that goes on. Its command, first start and content stay; versions that differ from its
+        last start's are said.
     """
     devices = jax.devices()
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    record = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    this = {
+        "command": command_line.words(),
         "commit": _commit(),
         "versions": _versions(),
         "python": platform.python_version(),
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "started": now,
-        **facts,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    record = {**this, **facts}
+    starts = _starts(earlier or {})
     if earlier:
         record |= {name: earlier[name] for name in ("command", "started") if name in earlier}
-        record["resumed"] = [*earlier.get("resumed", []), now]
+        record |= {"content": {**facts.get("content", {}), **earlier.get("content", {})}}
+        _say_other_versions(model_dir, starts[-1], this)
+    record["starts"] = [*starts, {**this, **(start or {})}]
     write_atomically(model_dir / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def _starts(earlier: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The starts that a run.json tells of; one of an earlier version tells of the first, and the times of the others."""
+    if "starts" in earlier:
+        return list(earlier["starts"])
+    kept = ("command", "commit", "versions", "python", "devices", "started")
+    first = {name: earlier[name] for name in kept if name in earlier}
+    return [first, *({"started": time} for time in earlier.get("resumed", []))] if first else []
+
+
+def _say_other_versions(model_dir: Path, last: Mapping[str, Any], this: Mapping[str, Any]) -> None:
+    then, now = last.get("versions") or {}, this["versions"]
+    different = [
+        f"{name} {now.get(name, 'absent')} (was {then.get(name, 'absent')})"
+        for name in _PACKAGES
+        if then and then.get(name) != now.get(name)
+    ]
+    if different:
+        say_once(f"{model_dir} goes on under other versions: {', '.join(different)}.")
 
 
 def read_run_json(model_dir: Path) -> dict[str, Any]:

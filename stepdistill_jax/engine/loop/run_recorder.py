@@ -52,8 +52,6 @@ class RunRecorder:
         log_examples: bool = False,
         skips_non_finite: bool = False,
     ) -> None:
-        if model_dir.exists() and not model_dir.is_dir():
-            raise ValueError(f"model_dir='{model_dir}' is a file; name a folder.")
         self.model_dir = model_dir
         self._save_cfg, self._skips_non_finite = save_cfg, skips_non_finite
         self._eval_period = eval_period
@@ -70,18 +68,32 @@ class RunRecorder:
         """Whether the run writes checkpoints."""
         return self._save_cfg is not None
 
+    def _kept_by(self) -> dict[str, dict[str, str]]:
+        """What the best checkpoint is told by, for whoever asks the run later."""
+        rules = self._save_cfg.keeping_rules() if self._save_cfg else None
+        if rules is None or rules.metric_name_to_monitor is None:
+            return {}
+        return {
+            checkpoint_folders.BEST_BY: {"metric": rules.metric_name_to_monitor, "mode": rules.metric_mode}
+        }
+
     @property
     def checkpoint_path(self) -> Path:
         return self.model_dir.absolute() / checkpoint_folders.name_of(self.resumes_at)
 
     def seed_and_position(
-        self, random_seed: int | None, *, begins_like: os.PathLike[str] | None = None
+        self,
+        random_seed: int | None,
+        *,
+        begins_like: os.PathLike[str] | None = None,
+        verify: bool = True,
     ) -> tuple[int, int]:
         """The run's seed and the stream's next draw: the saved ones if the run goes on, or begins where another stood.
 
         Args:
           random_seed: as the user set it; None draws one.
           begins_like: a checkpoint of another run, whose stream is gone on with.
+          verify: whether what is read of a checkpoint is compared with its checksums.
         """
         if random_seed is not None and not 0 <= random_seed < 2**32:
             raise ValueError(f"random_seed={random_seed}; use 0 to {2**32 - 1}, or None to draw one.")
@@ -90,7 +102,7 @@ class RunRecorder:
             if random_seed is not None:
                 return random_seed, 0
             return int(multihost_utils.broadcast_one_to_all(np.uint32(time.time()))), 0
-        saved = read_stream_position(source)
+        saved = read_stream_position(source, verify=verify)
         if random_seed is not None and random_seed != saved.seed:
             raise ValueError(
                 f"random_seed={random_seed}, but {source} was trained with {saved.seed}; use that seed, or "
@@ -98,19 +110,36 @@ class RunRecorder:
             )
         return saved.seed, saved.next_draw
 
-    def begin(self, *, step: int, facts: dict[str, Any], summarize_config_fn: Callable[..., None]) -> int:
-        """Opens the logs at `step`; returns the step that the run began with, before any interruption."""
+    def begin(
+        self,
+        *,
+        step: int,
+        facts: dict[str, Any],
+        noted: dict[str, Any],
+        mixed_data: list[str],
+        summarize_config_fn: Callable[..., None],
+    ) -> int:
+        """Opens the logs at `step`; returns the step that the run began with, before any interruption.
+
+        Args:
+          facts: what must not change when the run goes on.
+          noted: what is kept beside them; of 'content', the identities of its data (`contents`), what they were first.
+          mixed_data: what of the data does not belong together, and is allowed.
+        """
         earlier = run_folder.read_run_json(self.model_dir)
         first_step = earlier.get("first_step", step) if self.resumes_at is not None else step
         if self.resumes_at is not None:
-            run_folder.check_unchanged(self.model_dir, earlier, facts)
+            # Other data have other counts; whoever allows them has been told.
+            compared = {name: value for name, value in facts.items() if not (mixed_data and name == "data")}
+            run_folder.check_unchanged(self.model_dir, earlier, compared)
         if self._checkpoints is not None:
             self._checkpoints.open()
         if not self._writes:
             return first_step
         run_folder.write_run_json(
             self.model_dir,
-            {**facts, "first_step": first_step},
+            {**facts, **noted, **self._kept_by(), "first_step": first_step},
+            start={"step": step, "mixed_data": mixed_data},
             earlier=earlier if self.resumes_at is not None else {},
         )
         # A run that was stopped before its first checkpoint begins again, and so do its logs.
@@ -120,14 +149,18 @@ class RunRecorder:
         if self._log_examples:
             self._examples = whole_files.JsonLines(self.model_dir / "examples.jsonl", keep_up_to_step=kept)
         self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
-        self._eval_writer = metric_writers.SummaryWriter(str(self.model_dir / "training_eval"))
+        self._eval_writers: dict[str, metric_writers.SummaryWriter] = {}
         summarize_config_fn(str(self.model_dir), self._train_writer, step)
         return first_step
 
     def start_progress(self, step: int, last_step: int) -> None:
         self._progress = Progress(first_step=step, total_steps=last_step, period=self.stats_period)
         if self.resumes_at is not None:
-            self._progress.say(f"going on from {self.checkpoint_path}")
+            self._progress.say(
+                f"going on from {self.checkpoint_path}"
+                if step < last_step
+                else f"{self.checkpoint_path} is of the last step, {last_step:,}: this run is done, and nothing is trained"
+            )
 
     def pause(self) -> None:
         """Waits for the pending step, so that its time counts, then stops the clock."""
@@ -147,7 +180,10 @@ class RunRecorder:
         )
         if earlier is not None:
             self._write_step(earlier)
-            # The first step's time is the compiler's.
+            if not self._progress.has_begun:
+                # The first step's time is the compiler's; the second, under way, is waited for: what the clock then
+                # counts is whole steps.
+                self._flush_pending()
             self._progress.resume()
 
     def _flush_pending(self) -> None:
@@ -175,11 +211,11 @@ class RunRecorder:
         self._progress.step(pending.step, values, num_tokens=num_tokens)
         if pending.step % self.stats_period == 0:
             rates = self._progress.rates()
-            self._timing.write({"step": pending.step, **rates})
+            if rates:
+                self._timing.write({"step": pending.step, **rates})
             scalars = {name: value for name, value in values.items() if value is not None}
-            self._train_writer.write_scalars(
-                pending.step, {**scalars, "tokens_per_second": rates["tokens_per_second"]}
-            )
+            speed = {name: rate for name, rate in rates.items() if name == "tokens_per_second"}
+            self._train_writer.write_scalars(pending.step, {**scalars, **speed})
 
     def log_evaluation(self, rows: list[dict[str, Any]], *, decoded: bool) -> None:
         """Takes an evaluation's rows, one a task; `decoded` says of which kind."""
@@ -196,16 +232,23 @@ class RunRecorder:
         for row in rows:
             self._metrics.write(row)
             scalars = {
-                f"{row['split']}/{row['task']}/{name}": value
+                name: value
                 for name, value in row.items()
                 if isinstance(value, (int, float)) and name != "step"
             }
-            self._eval_writer.write_scalars(row["step"], scalars)
+            self._eval_writer_of(row["task"]).write_scalars(row["step"], scalars)
             if "accuracy" in row and hasattr(self, "_progress"):
                 self._progress.say(
                     f"step {row['step']}  {row['split']} {row['task']}: accuracy {row['accuracy']:.1f} % "
                     f"({row.get('num_correct')} of {row.get('num_examples')})"
                 )
+
+    def _eval_writer_of(self, task: str) -> metric_writers.SummaryWriter:
+        """TensorBoard lays curves of one name over each other, if each is of a folder: T5X's, training_eval/<task>."""
+        if task not in self._eval_writers:
+            folder = self.model_dir / "training_eval" / task
+            self._eval_writers[task] = metric_writers.SummaryWriter(str(folder))
+        return self._eval_writers[task]
 
     def due(self, step: int, last_step: int, *, preempted: bool) -> tuple[bool, bool]:
         """(evaluate now?, save now?) The last step does both; one that the run is preempted at is saved."""
@@ -228,13 +271,15 @@ class RunRecorder:
         if self._checkpoints is not None:
             self._checkpoints.check()
 
-    def end_preempted(self, step: int) -> NoReturn:
-        """Ends a run that a notice came to, once it is closed."""
+    def end_preempted(self, step: int, status: int) -> NoReturn:
+        """Ends a run that a notice came to, once it is closed, with the notice's exit status."""
         latest = self._checkpoints.latest_step() if self._checkpoints is not None else None
+        what = "interrupted" if status == preemption.INTERRUPTED_STATUS else "preempted"
         if latest is None:
-            preemption.end(f"preempted at step {step}; nothing was saved.")
+            preemption.end(f"{what} at step {step}; nothing was saved.", status)
+        saved_in = self.model_dir / checkpoint_folders.name_of(latest)
         preemption.end(
-            f"preempted at step {step}, saved in {self.model_dir / checkpoint_folders.name_of(latest)}; the same command goes on from there."
+            f"{what} at step {step}, saved in {saved_in}; the same command goes on from there.", status
         )
 
     def close(self) -> None:
@@ -246,5 +291,5 @@ class RunRecorder:
             for log in (self._metrics, self._timing, self._examples):
                 if log is not None:
                     log.close()
-            for writer in (self._train_writer, self._eval_writer):
+            for writer in (self._train_writer, *self._eval_writers.values()):
                 writer.flush()

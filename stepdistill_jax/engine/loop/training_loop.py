@@ -5,6 +5,7 @@ import dataclasses
 import gc
 from collections.abc import Callable, Iterator
 
+from stepdistill_jax.base.folder_lock import FolderLock
 from stepdistill_jax.engine.checkpoint.run_checkpoints import StreamPosition
 from stepdistill_jax.engine.cluster.preemption import PreemptionNotice
 from stepdistill_jax.engine.data.tf_data_stream import TfDataStream
@@ -23,12 +24,14 @@ class Training:
 
     Attributes:
       run: writes logs and checkpoints, and knows when what is due.
+      owner: the lock of the run's folder.
       actions: may stop the run.
       seed: of the stream, saved with its position.
       gc_period: steps between runs of Python's garbage collector; 0 leaves it to Python.
     """
 
     run: RunRecorder
+    owner: FolderLock
     trainer: Trainer
     evaluation: RunEvaluation
     actions: RunActions
@@ -52,6 +55,7 @@ class Training:
         run, step = self.run, int(state.step)
         batches = self.stream.batches(first_draw, model_dir=run.model_dir, step=step)
         run.start_progress(step, last_step)
+        notice.begin_steps(saves=run.saves)
         preempted = notice.reached(step)
         with _garbage_collection(self.gc_period) as collect_garbage:
             while step < last_step and not preempted:
@@ -60,6 +64,7 @@ class Training:
                     state, self.partitioner.global_batch(batch)
                 )
                 step += 1
+                self.owner.check()
                 run.log_step(step, metrics, learning_rate, batches)
                 run.check_saves()
                 if self.actions.after_step(step, state, metrics):

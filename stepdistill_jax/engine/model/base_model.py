@@ -1,7 +1,8 @@
 """What the trainer, the evaluator and the inferer ask of a model."""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,6 +21,9 @@ PyTree = Any
 Batch = Mapping[str, jax.Array]
 
 MetricsMap = metrics_lib.MetricsMap
+
+# Of a task: one, or several whose tokens lie in one row.
+TaskFeatures = str | tuple[str, ...]
 
 DecodeFnCallable = Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -46,8 +50,8 @@ class BaseModel(abc.ABC):
     def __init__(self, optimizer_def: optimizers.OptimizerDef) -> None:
         self.optimizer_def = optimizer_def
 
-    def batch_features(self, *, pack: bool) -> Mapping[str, str] | None:
-        """Feature of a batch -> feature of a task that it is as long as; int32 [rows, tokens] all.
+    def batch_features(self, *, pack: bool) -> Mapping[str, TaskFeatures] | None:
+        """Feature of a batch -> feature of a task that it is as long as, or several together; int32 [rows, tokens] all.
 
         It says what `FEATURE_CONVERTER_CLS` makes, without SeqIO. None where a model does not say.
         """
@@ -104,13 +108,18 @@ class BaseTransformerModel(BaseModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizingFactor = None,
+        loss_block_tokens: int | None = None,
     ) -> None:
-        """Takes T5X's arguments.
+        """Takes T5X's arguments, and one more.
 
         Args:
           loss_normalizing_factor: what the summed loss is divided by: a number, None for the sum itself, or the name of
             a `losses.SpecialLossNormalizingFactor`, taken over the global batch.
+          loss_block_tokens: target tokens a device makes logits of at once (`block_losses`); None makes all of them. A
+            subclass with a `_compute_logits` or `_compute_metrics` of its own gets all logits in any case.
         """
+        if loss_block_tokens is not None and loss_block_tokens < 1:
+            raise ValueError(f"loss_block_tokens={loss_block_tokens}; use 1 or more, or None.")
         if isinstance(loss_normalizing_factor, str):
             losses.convert_special_loss_normalizing_factor_to_enum(loss_normalizing_factor)
         if isinstance(loss_normalizing_factor, int | float) and loss_normalizing_factor <= 0:
@@ -124,6 +133,7 @@ class BaseTransformerModel(BaseModel):
         self._label_smoothing = label_smoothing
         self._z_loss = z_loss
         self._loss_normalizing_factor = loss_normalizing_factor
+        self._loss_block_tokens = loss_block_tokens
         super().__init__(optimizer_def=optimizer_def)
 
     @property
@@ -201,11 +211,40 @@ class BaseTransformerModel(BaseModel):
         """Whether the loss is computed without an array of all logits; a subclass says for which models."""
         return False
 
+    def _computes_logits_as(self, kind: type["BaseTransformerModel"]) -> bool:
+        """Whether logits and metrics are those of `kind`, made of hidden states by the network's output kernel."""
+        own = (
+            getattr(self._compute_logits, "__func__", None) is not kind._compute_logits
+            or getattr(self._compute_metrics, "__func__", None) is not BaseTransformerModel._compute_metrics
+        )
+        return self._loss_block_tokens is not None and not own and hasattr(self.module, "output_kernel")
+
+    def _apply_module(
+        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None, **arguments: Any
+    ) -> Any:
+        """What the network gives for a batch, with further arguments of its own."""
+        raise TypeError(f"{type(self).__name__} computes all logits at once.")
+
+    def _counting_tokens(self, batch: Batch) -> jax.Array | None:
+        """bool [batch, length], whose losses loss and metrics are made of; None where it isn't worth a look."""
+        return None
+
     def _loss_in_blocks(
         self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
     ) -> tuple[jax.Array, block_losses.TokenLosses]:
-        """(sum of `loss_weights` times the token losses, the token losses)."""
-        raise TypeError(f"{type(self).__name__} computes all logits at once.")
+        """(sum of `loss_weights` times the token losses, the token losses; 0.0 for tokens that do not count)."""
+        hidden = self._apply_module(params, batch, dropout_rng, return_hidden=True)
+        kernel, scale = self.module.output_kernel(params)
+        return block_losses.weighted_token_losses(
+            hidden.astype(jnp.float32) * scale,
+            kernel,
+            batch["decoder_target_tokens"],
+            batch["loss_weights"],
+            z_loss=self._z_loss,
+            label_smoothing=self._label_smoothing,
+            block_tokens=self._loss_block_tokens,
+            counts=self._counting_tokens(batch),
+        )
 
     def _compute_metrics(
         self,
@@ -220,6 +259,54 @@ class BaseTransformerModel(BaseModel):
             logits=logits, targets=targets, mask=mask, loss=loss, z_loss=z_loss, segment_ids=segment_ids
         )
 
+    def _decode_fn_arguments(
+        self, rng: jax.Array | None, decoder_params: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        arguments = dict(decoder_params or {})
+        if rng is not None:
+            if arguments.get("decode_rng") is not None:
+                raise ValueError(
+                    f"two random keys: rng={rng} and decoder_params['decode_rng']={arguments['decode_rng']}; give one."
+                )
+            arguments["decode_rng"] = rng
+        arguments.setdefault("eos_id", self.output_vocabulary.eos_id or 1)
+        known = inspect.signature(self._decode_fn).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        for name in arguments:
+            if name not in known and not takes_any:
+                raise ValueError(
+                    f"decoder_params['{name}']: {getattr(self._decode_fn, '__name__', self._decode_fn)} takes no such "
+                    f"argument; it takes {', '.join(known)}."
+                )
+        return arguments
+
+    def score_batch(self, params: PyTree, batch: Batch, return_intermediates: bool = False) -> Any:
+        """The log-likelihood of each row's targets in nats, [batch]; z-loss and smoothing play no part.
+
+        With `return_intermediates`, also what the module has sown, and under 'decoder' the target tokens, their loss
+        weights and scores, each in a tuple of one, as Flax keeps sown values.
+        """
+        weights = batch["decoder_loss_weights"]
+        targets = batch["decoder_target_tokens"]
+        logits = self._compute_logits(
+            params, batch, mutable=["intermediates"] if return_intermediates else False
+        )
+        sown = {}
+        if return_intermediates:
+            logits, sown = logits
+        token_scores = -losses.token_cross_entropy(logits, targets) * weights
+        scores = jnp.sum(token_scores, axis=-1)
+        if not return_intermediates:
+            return scores
+        intermediates = dict(sown.get("intermediates", {}))
+        intermediates["decoder"] = {
+            **intermediates.get("decoder", {}),
+            "target_tokens": (targets,),
+            "loss_weights": (weights,),
+            "token_scores": (token_scores,),
+        }
+        return scores, intermediates
+
 
 def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
     """Segment ids of each packed feature; of an unpacked batch, 1 where a token is not padding."""
@@ -231,7 +318,7 @@ def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
     return {name: (batch[name] != 0).astype(jnp.int32) for name in unpacked if name in batch}
 
 
-def described_features(model: BaseModel, *, pack: bool) -> Mapping[str, str] | None:
+def described_features(model: BaseModel, *, pack: bool) -> Mapping[str, TaskFeatures] | None:
     """What the model says of its features; None where a feature converter was given that it may know nothing of."""
     owners = {
         name: next((kind for kind in type(model).__mro__ if name in vars(kind)), object)
@@ -242,3 +329,13 @@ def described_features(model: BaseModel, *, pack: bool) -> Mapping[str, str] | N
     ):
         return None
     return model.batch_features(pack=pack)
+
+
+def feature_names(model: BaseModel) -> Collection[str]:
+    """The features of an unpacked batch; SeqIO is imported where only the feature converter knows them."""
+    return described_features(model, pack=False) or model.FEATURE_CONVERTER_CLS.MODEL_FEATURES
+
+
+def parts(of_task: TaskFeatures) -> tuple[str, ...]:
+    """The task features that a row is made of."""
+    return (of_task,) if isinstance(of_task, str) else of_task

@@ -2,7 +2,8 @@
 
 Peak memory holds two arrays of block_tokens · vocab a device, whatever the batch and the length. The gradient is made in
 the forward pass, block by block while its logits are there (the loss is a weighted sum, so all that is still missing is
-one factor): three products with the output kernel, as without blocks, and none of them twice.
+one factor): three products with the output kernel, as without blocks, and none of them twice. Tokens that do not count, such
+as padding and a language model's inputs, are put behind the others, and blocks of nothing else are left out.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class TokenLosses:
     """What is known of each target token; for metrics, without gradient.
 
     Attributes:
-      losses: float32 [batch, length] in nats, z-loss included.
+      losses: float32 [batch, length] in nats, z-loss included; 0.0 for tokens that do not count.
       z_losses: float32 [batch, length], the z-loss alone.
       correct: bool [batch, length], whether no other token has a higher logit than the target.
     """
@@ -50,6 +51,7 @@ def weighted_token_losses(
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
     block_tokens: int = 1024,
+    counts: Bool[Array, "batch length"] | None = None,
 ) -> tuple[Float[Array, ""], TokenLosses]:
     """(sum of weight · loss over the target tokens, each token's losses), as `losses.token_losses` has them.
 
@@ -57,7 +59,15 @@ def weighted_token_losses(
       hidden: the decoder's last states, any float dtype; logits are float32, hidden times kernel.
       weights: of each token's loss; the sum is differentiated by hidden, kernel and weights.
       block_tokens: tokens a device works on at once, rounded to whole columns of the batch (at least one).
+      counts: which tokens' losses are wanted, at least all that weigh something; None: all.
     """
+    if counts is not None:
+        order = jnp.argsort(~counts, axis=-1, stable=True)  # [batch, length]: those that count come first
+        back = jnp.argsort(order, axis=-1)
+        hidden = _reordered(hidden, order, back)
+        targets, weights, counts = (
+            jnp.take_along_axis(rows, order, axis=-1) for rows in (targets, weights, counts)
+        )
     batch_size, length = targets.shape
     num_shards = _num_batch_shards(batch_size)
     block_length = max(1, min(length, block_tokens * num_shards // batch_size))
@@ -73,11 +83,31 @@ def weighted_token_losses(
         with_sharding_constraint(kernel.astype(jnp.float32), (None, "vocab")),  # gathered once, not a block
         blocks(targets),
         blocks(weights.astype(jnp.float32)),
+        None if counts is None else jnp.any(blocks(counts), axis=(1, 2)),
         settings,
     )
-    return loss, jax.tree.map(
+    tokens = jax.tree.map(
         lambda of_blocks: jnp.moveaxis(of_blocks, 0, 1).reshape(batch_size, -1)[:, :length], tokens
     )
+    if counts is not None:
+        tokens = jax.tree.map(lambda rows: jnp.take_along_axis(rows, back, axis=-1), tokens)
+    return loss, tokens
+
+
+@jax.custom_vjp
+def _reordered(
+    hidden: Float[Array, "batch length embed"],
+    order: Int[Array, "batch length"],
+    back: Int[Array, "batch length"],
+) -> Float[Array, "batch length embed"]:
+    """Row r's token order[r, i] at place i; `back` undoes it, so that the gradient is a lookup, too, and no scatter."""
+    return jnp.take_along_axis(hidden, order[..., None], axis=1)
+
+
+_reordered.defvjp(
+    lambda hidden, order, back: (_reordered(hidden, order, back), (order, back)),
+    lambda orders, gradient: (_reordered(gradient, *reversed(orders)), None, None),
+)
 
 
 def _num_batch_shards(batch_size: int) -> int:
@@ -89,16 +119,33 @@ def _num_batch_shards(batch_size: int) -> int:
     return num_shards if batch_size % num_shards == 0 else 1
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _block_losses(hidden, kernel, targets, weights, settings):
-    """(weighted sum, TokenLosses [blocks, batch, length]) of [blocks, batch, length, ...] arrays."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _block_losses(hidden, kernel, targets, weights, block_counts, settings):
+    """(weighted sum, TokenLosses [blocks, batch, length]) of [blocks, batch, length, ...] arrays.
+
+    `block_counts`, bool [blocks], says which blocks are computed at all; None: all.
+    """
 
     def add_block(loss, block):
         hidden, targets, weights = block
         losses, _ = _losses_of_block(hidden @ kernel, targets, settings)
         return loss + jnp.sum(losses.losses * weights), losses
 
-    return jax.lax.scan(add_block, jnp.zeros(()), (hidden, targets, weights))
+    return _scan_blocks(add_block, jnp.zeros(()), (hidden, targets, weights), block_counts)
+
+
+def _scan_blocks(add_block, sums, blocks, block_counts):
+    """`jax.lax.scan` over the blocks that count; the others add nothing and give zeros."""
+    if block_counts is None:
+        return jax.lax.scan(add_block, sums, blocks)
+    results = jax.eval_shape(add_block, sums, jax.tree.map(lambda rows: rows[0], blocks))[1]
+    nothing = jax.tree.map(lambda result: jnp.zeros(result.shape, result.dtype), results)
+
+    def add_if_it_counts(sums, block):
+        block_counts, block = block
+        return jax.lax.cond(block_counts, add_block, lambda sums, block: (sums, nothing), sums, block)
+
+    return jax.lax.scan(add_if_it_counts, sums, (block_counts, blocks))
 
 
 def _losses_of_block(
@@ -128,7 +175,7 @@ def _losses_of_block(
     return losses, (exponentials / normaliser[..., None], is_target, log_z)
 
 
-def _forward(hidden, kernel, targets, weights, settings):
+def _forward(hidden, kernel, targets, weights, block_counts, settings):
     confidence, low_confidence, _ = smoothing(settings.label_smoothing, kernel.shape[-1])
 
     def add_block(sums, block):
@@ -152,8 +199,8 @@ def _forward(hidden, kernel, targets, weights, settings):
         return (loss + jnp.sum(losses.losses * weights), kernel_gradient), (losses, hidden_gradient)
 
     zeros = jnp.zeros((settings.num_shards, *kernel.shape))
-    (loss, kernel_gradient), (losses, hidden_gradient) = jax.lax.scan(
-        add_block, (jnp.zeros(()), zeros), (hidden, targets, weights)
+    (loss, kernel_gradient), (losses, hidden_gradient) = _scan_blocks(
+        add_block, (jnp.zeros(()), zeros), (hidden, targets, weights), block_counts
     )
     return (loss, losses), (hidden_gradient, jnp.sum(kernel_gradient, axis=0), losses.losses)
 
@@ -161,7 +208,7 @@ def _forward(hidden, kernel, targets, weights, settings):
 def _backward(settings, residuals, cotangents):
     hidden_gradient, kernel_gradient, losses = residuals
     scale = cotangents[0]  # of the weighted sum; the losses of each token carry no gradient
-    return hidden_gradient * scale, kernel_gradient * scale, None, losses * scale
+    return hidden_gradient * scale, kernel_gradient * scale, None, losses * scale, None
 
 
 _block_losses.defvjp(_forward, _backward)

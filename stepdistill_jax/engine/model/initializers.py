@@ -87,6 +87,7 @@ fan_in_normal = _by_shape(nn.initializers.variance_scaling(1.0, "fan_in", "norma
 fan_in_truncated_normal = _by_shape(nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"))
 fan_avg_uniform = _by_shape(nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"))
 unit_normal = _by_shape(nn.initializers.normal(stddev=1.0))
+small_normal = _by_shape(nn.initializers.normal(stddev=0.02))
 
 
 @functools.lru_cache

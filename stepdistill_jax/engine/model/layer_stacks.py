@@ -6,6 +6,7 @@ where the compiler shares the copy with the cast to the computation's dtype. T5X
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,8 @@ def check_remat_policy(name: str | None) -> None:
     """
     if name not in (None, "none", *_REMAT_POLICIES):
         raise ValueError(
-            f"T5Config.remat_policy={name!r}; use 'none' (keeps all activations), 'minimal' or 'full' (keeps the least), "
-            "or None for the engine's choice."
+            f"remat_policy={name!r}; use 'none' (keeps all activations), 'minimal' or 'full' (keeps the least), or None "
+            "for the engine's choice."
         )
 
 
@@ -38,11 +39,12 @@ def run_layers(
     stack: nn.Module,
     layer_cls: Callable[..., nn.Module],
     hidden: jax.Array,
-    inputs: Sequence[jax.Array | None],
+    inputs: Sequence[Any],
     *,
     num_layers: int,
     deterministic: bool,
     cache_index: jax.Array | None = None,
+    select: Callable[[int | jax.Array, Sequence[Any]], Sequence[Any]] | None = None,
 ) -> jax.Array:
     """`hidden` [batch, length, embed] after layers 'layers_0' … of `stack`, which all get the same further inputs.
 
@@ -53,14 +55,17 @@ def run_layers(
     Args:
       stack: an Encoder or Decoder; its `config` says how to run.
       layer_cls: made from that config; called with (hidden, *inputs).
+      inputs: arrays, or trees of them.
       cache_index: position of the decoded token; None without a cache.
+      select: what a layer gets of `inputs`, by its number, which is an array where layers are scanned; None: all of it.
     """
     config = stack.config
+    own = select or (lambda index, inputs: inputs)
     if stack.is_initializing() or cache_index is not None or stack.is_mutable_collection("intermediates"):
         position = {} if cache_index is None else {"cache_index": cache_index}
         for i in range(num_layers):
             layer = layer_cls(config, name=f"layers_{i}")
-            hidden = layer(hidden, *inputs, deterministic=deterministic, **position)
+            hidden = layer(hidden, *own(i, inputs), deterministic=deterministic, **position)
         return hidden
 
     use_dropout = not deterministic and config.dropout_rate > 0.0
@@ -69,7 +74,9 @@ def run_layers(
 
     def apply_layer(hidden, params, index, inputs):
         rngs = {"dropout": jax.random.fold_in(dropout_rng, index)} if use_dropout else {}
-        return layer.apply({"params": params}, hidden, *inputs, deterministic=deterministic, rngs=rngs)
+        return layer.apply(
+            {"params": params}, hidden, *own(index, inputs), deterministic=deterministic, rngs=rngs
+        )
 
     scan = num_layers > LONGEST_UNROLLED_STACK if config.scan_layers is None else config.scan_layers
     remat_policy = config.remat_policy

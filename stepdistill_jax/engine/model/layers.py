@@ -18,6 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stepdistill_jax.engine.model import initializers
 from stepdistill_jax.engine.model.initializers import Initializer
+from stepdistill_jax.engine.model.masks import (
+    make_attention_mask as make_attention_mask,
+)  # T5X's place for both
+from stepdistill_jax.engine.model.masks import make_decoder_mask as make_decoder_mask
 
 DType = Any  # 'bfloat16' from gin, or a dtype
 
@@ -26,7 +30,7 @@ MASKED_SCORE = -1e10
 
 
 class DenseGeneral(nn.Module):
-    """A linear map without bias over the last `num_input_axes` axes; its kernel is kept as a matrix.
+    """A linear map over the last `num_input_axes` axes, without bias unless asked for; its kernel is kept as a matrix.
 
     Attributes:
       features: sizes of the output axes; (heads, kv) gives [..., heads, kv] from one [embed, heads * kv] kernel.
@@ -38,6 +42,7 @@ class DenseGeneral(nn.Module):
     num_input_axes: int = 1
     dtype: DType = jnp.float32
     kernel_init: Initializer = initializers.fan_in_truncated_normal
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -53,23 +58,35 @@ class DenseGeneral(nn.Module):
         # Rows of tokens times a matrix: with more axes, XLA's CPU backend copies what the kernel's gradient is made of.
         rows = inputs.astype(self.dtype).reshape(-1, kernel.shape[0])
         outputs = rows @ kernel.astype(self.dtype)
+        if self.use_bias:
+            shape, axes = kernel.shape[1:], self.kernel_axes[1:]
+            bias = param_with_axes("bias", nn.initializers.zeros, shape, jnp.float32, axes=axes)
+            outputs += bias.astype(self.dtype)[None]
         return outputs.reshape(*inputs.shape[: -self.num_input_axes], *features)
 
 
 class LayerNorm(nn.Module):
-    """T5's norm: scales by 1/RMS, without subtracting a mean and without bias. The RMS is taken in float32."""
+    """T5's norm: scales by 1/RMS, without subtracting a mean and without bias. The RMS is taken in float32.
+
+    Attributes:
+      scale_offset: what is added to the scale that is kept (Gemma keeps scales minus 1).
+      axis: logical name of the axis that is normed.
+    """
 
     epsilon: float = 1e-6
     dtype: DType = jnp.float32
+    scale_offset: float = 0.0
+    axis: str = "embed"
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*batch embed"]) -> Float[Array, "*batch embed"]:
         inputs = inputs.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(inputs), axis=-1, keepdims=True)
         normed = (inputs * jax.lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
-        scale = param_with_axes(
-            "scale", nn.initializers.ones, (inputs.shape[-1],), jnp.float32, axes=("embed",)
-        )
+        first = nn.initializers.constant(1.0 - self.scale_offset)
+        scale = param_with_axes("scale", first, (inputs.shape[-1],), jnp.float32, axes=(self.axis,))
+        if self.scale_offset:
+            scale = scale + self.scale_offset  # a new array: parameters may be NumPy's
         return normed * scale.astype(self.dtype).reshape((1,) * (normed.ndim - 1) + (-1,))
 
 
@@ -405,31 +422,3 @@ class RelativePositionBiases(nn.Module):
         rows = jnp.tile(by_distance, (1, num_queries))[:, : num_queries * (period - 1)]
         rows = rows.reshape(self.num_heads, num_queries, period - 1)
         return rows[None, :, :, :num_keys]
-
-
-def make_attention_mask(
-    query: Shaped[Array, "batch queries"],
-    key: Shaped[Array, "batch keys"],
-    pairwise_fn: Callable[[Any, Any], Any] = jnp.logical_and,
-) -> Bool[Array, "batch 1 queries keys"]:
-    """True where `pairwise_fn` holds for a query's and a key's value; the axis of 1 stands for the heads."""
-    return pairwise_fn(query[:, None, :, None], key[:, None, None, :]).astype(jnp.bool_)
-
-
-def make_decoder_mask(
-    target_tokens: Int[Array, "batch length"],
-    segment_ids: Int[Array, "batch length"] | None = None,
-) -> Bool[Array, "batch 1 length length"]:
-    """Causal, blind to padding, and within a packed row blind to other segments.
-
-    target_tokens = [6, 7, 5, 0]        mask = [[1, 0, 0, 0],
-    segment_ids   = [1, 1, 2, 0]                [1, 1, 0, 0],
-                                                [0, 0, 1, 0],
-                                                [0, 0, 0, 0]]
-    """
-    positions = jnp.broadcast_to(jnp.arange(target_tokens.shape[1]), target_tokens.shape)
-    mask = make_attention_mask(positions, positions, jnp.greater_equal)
-    mask &= make_attention_mask(target_tokens > 0, target_tokens > 0)
-    if segment_ids is not None:
-        mask &= make_attention_mask(segment_ids, segment_ids, jnp.equal)
-    return mask

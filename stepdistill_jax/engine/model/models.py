@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from flax import linen as nn
 
 from stepdistill_jax.base.looked_up import LookedUp
 from stepdistill_jax.engine.decode import decoding
-from stepdistill_jax.engine.model import block_losses, initializers, losses
+from stepdistill_jax.engine.model import initializers, losses
 from stepdistill_jax.engine.model.base_model import (
     BaseModel,
     BaseTransformerModel,
@@ -21,6 +20,7 @@ from stepdistill_jax.engine.model.base_model import (
     PyTree,
     Vocabulary,
 )
+from stepdistill_jax.engine.model.decoder_only_model import DecoderOnlyModel, remove_prefix
 from stepdistill_jax.engine.model.metrics import (
     compute_base_metrics,
     compute_weighted_accuracy,
@@ -31,6 +31,7 @@ from stepdistill_jax.engine.optim import optimizers
 __all__ = [
     "BaseModel",
     "BaseTransformerModel",
+    "DecoderOnlyModel",
     "DecoderParams",
     "EncoderDecoderModel",
     "compute_base_metrics",
@@ -38,6 +39,7 @@ __all__ = [
     "count_packed_examples",
     "get_input_vocabulary",
     "get_output_vocabulary",
+    "remove_prefix",
 ]
 
 
@@ -71,12 +73,8 @@ class EncoderDecoderModel(BaseTransformerModel):
         """Takes T5X's arguments, and one more.
 
         Args:
-          loss_block_tokens: target tokens a device makes logits of at once (`block_losses`); None makes all of them. A
-            subclass with a `_compute_logits` or `_compute_metrics` of its own gets all logits in any case.
+          loss_block_tokens: see `BaseTransformerModel`.
         """
-        if loss_block_tokens is not None and loss_block_tokens < 1:
-            raise ValueError(f"loss_block_tokens={loss_block_tokens}; use 1 or more, or None.")
-        self._loss_block_tokens = loss_block_tokens
         if feature_converter_cls is not None:
             self.FEATURE_CONVERTER_CLS = feature_converter_cls
         self._default_decoder_params = default_decoder_params or DecoderParams()
@@ -89,6 +87,7 @@ class EncoderDecoderModel(BaseTransformerModel):
             label_smoothing=label_smoothing,
             z_loss=z_loss,
             loss_normalizing_factor=loss_normalizing_factor,
+            loss_block_tokens=loss_block_tokens,
         )
 
     def batch_features(self, *, pack: bool) -> Mapping[str, str]:
@@ -171,26 +170,7 @@ class EncoderDecoderModel(BaseTransformerModel):
         )
 
     def _makes_logits_in_blocks(self) -> bool:
-        own = (
-            getattr(self._compute_logits, "__func__", None) is not EncoderDecoderModel._compute_logits
-            or getattr(self._compute_metrics, "__func__", None) is not BaseTransformerModel._compute_metrics
-        )
-        return self._loss_block_tokens is not None and not own and hasattr(self.module, "output_kernel")
-
-    def _loss_in_blocks(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[jax.Array, block_losses.TokenLosses]:
-        hidden = self._apply_module(params, batch, dropout_rng, return_hidden=True)
-        kernel, scale = self.module.output_kernel(params)
-        return block_losses.weighted_token_losses(
-            hidden.astype(jnp.float32) * scale,
-            kernel,
-            batch["decoder_target_tokens"],
-            batch["loss_weights"],
-            z_loss=self._z_loss,
-            label_smoothing=self._label_smoothing,
-            block_tokens=self._loss_block_tokens,
-        )
+        return self._computes_logits_as(EncoderDecoderModel)
 
     def _compute_logits_from_slice(
         self,
@@ -292,54 +272,6 @@ class EncoderDecoderModel(BaseTransformerModel):
         if return_all_decodes:
             return decodes, {"scores": scores}
         return decodes[:, -1, :], {"scores": scores[:, -1]}
-
-    def _decode_fn_arguments(
-        self, rng: jax.Array | None, decoder_params: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        arguments = dict(decoder_params or {})
-        if rng is not None:
-            if arguments.get("decode_rng") is not None:
-                raise ValueError(
-                    f"two random keys: rng={rng} and decoder_params['decode_rng']={arguments['decode_rng']}; give one."
-                )
-            arguments["decode_rng"] = rng
-        arguments.setdefault("eos_id", self.output_vocabulary.eos_id or 1)
-        known = inspect.signature(self._decode_fn).parameters
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-        for name in arguments:
-            if name not in known and not takes_any:
-                raise ValueError(
-                    f"decoder_params['{name}']: {getattr(self._decode_fn, '__name__', self._decode_fn)} takes no such "
-                    f"argument; it takes {', '.join(known)}."
-                )
-        return arguments
-
-    def score_batch(self, params: PyTree, batch: Batch, return_intermediates: bool = False) -> Any:
-        """The log-likelihood of each row's targets in nats, [batch]; z-loss and smoothing play no part.
-
-        With `return_intermediates`, also what the module has sown, and under 'decoder' the target tokens, their loss
-        weights and scores, each in a tuple of one, as Flax keeps sown values.
-        """
-        weights = batch["decoder_loss_weights"]
-        targets = batch["decoder_target_tokens"]
-        logits = self._compute_logits(
-            params, batch, mutable=["intermediates"] if return_intermediates else False
-        )
-        sown = {}
-        if return_intermediates:
-            logits, sown = logits
-        token_scores = -losses.token_cross_entropy(logits, targets) * weights
-        scores = jnp.sum(token_scores, axis=-1)
-        if not return_intermediates:
-            return scores
-        intermediates = dict(sown.get("intermediates", {}))
-        intermediates["decoder"] = {
-            **intermediates.get("decoder", {}),
-            "target_tokens": (targets,),
-            "loss_weights": (weights,),
-            "token_scores": (token_scores,),
-        }
-        return scores, intermediates
 
 
 def get_input_vocabulary(model: BaseTransformerModel) -> Vocabulary:

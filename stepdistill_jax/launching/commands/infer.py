@@ -2,6 +2,7 @@
 
 import argparse
 
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.launching.commands.run_flags import add_run_flags, run_choices
 
 EXAMPLES = """\
@@ -18,4 +19,4 @@ def run(args: argparse.Namespace) -> None:
     from stepdistill_jax.launching import runs
 
     for file in runs.infer(args.run, mode=args.mode, **run_choices(args)):
-        print(file)
+        print(visible(str(file)))

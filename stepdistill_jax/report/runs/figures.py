@@ -9,8 +9,14 @@ from typing import Any
 from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.report.runs.folder import Run
 from stepdistill_jax.report.runs.tables import Row
-from stepdistill_jax.report.statistics.noise import accuracy_standard_error
-from stepdistill_jax.report.style.drawing import INK, MARKERS, Figure, method_colours, save_figure
+from stepdistill_jax.report.style.drawing import (
+    INK,
+    MARKERS,
+    Figure,
+    method_colours,
+    run_colours,
+    save_figure,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ CURVES = (
 def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> list[Figure]:
     """Every figure that the runs of one dataset have numbers for, saved in `folder` as DATASET-NAME.png and .svg."""
     dataset = rows[0].dataset
-    colours = method_colours([row.method for row in rows])
+    colours = dict(zip([run.name for run in runs], run_colours([run.method for run in runs]), strict=True))
     figures = []
     label_losses_are_there = all(run.curve("label_loss", "train") for run in runs)
     for curve in CURVES:
@@ -61,6 +67,7 @@ def draw_figures(runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> l
             figures.append(_draw_curve(curve, lines, runs, colours, folder=folder, dataset=dataset))
     if any(row.test for row in rows):
         tested = [row for row in rows if row.test]
+        colours |= method_colours([row.method for row in rows if row.name not in colours])  # teachers
         figures.append(
             _draw_test(tested, [run.name for run in runs], colours, folder=folder, dataset=dataset)
         )
@@ -92,13 +99,15 @@ def _draw_curve(
             every = max(1, len(points) // 8)
             axes.plot(
                 *zip(*points, strict=True),
-                color=colours[run.method],
+                color=colours[run.name],
                 linestyle="-" if split == "train" else "--",
                 linewidth=1.6,
                 marker=MARKERS[index % len(MARKERS)],
                 markevery=(index * every // max(1, len(runs)), every),
                 markersize=5,
-                markerfacecolor=colours[run.method] if split == "train" else "none",
+                markerfacecolor=colours[run.name] if split == "train" else "none",
+                clip_on=False,  # a curve of zeros lies on the frame, and is seen
+                zorder=3,
             )
         axes.set_xlabel("step")
         axes.set_ylabel(curve.axis)
@@ -122,29 +131,27 @@ def _draw_test(
 ) -> Figure:
     # The marker of a run is that of its curves; teachers take the ones that follow.
     names = [*run_names, *(row.name for row in rows if row.name not in run_names)]
-    errors = [accuracy_standard_error(row.test.num_correct, row.test.num_examples) for row in rows]
 
     def draw(axes: Any) -> None:
-        for i, (row, error) in enumerate(zip(rows, errors, strict=True)):
+        for i, row in enumerate(rows):
+            low, high = row.test.interval
             axes.errorbar(
-                row.test.percent, -i, xerr=error, fmt=MARKERS[names.index(row.name) % len(MARKERS)], color=colours[row.method],
+                row.test.percent, -i, xerr=[[row.test.percent - low], [high - row.test.percent]], fmt=MARKERS[names.index(row.name) % len(MARKERS)], color=colours.get(row.name) or colours[row.method],
                 markersize=7, elinewidth=1.6, capsize=4,
             )  # fmt: skip
             axes.annotate(
-                f"{row.test.percent:.1f} ± {error:.1f}", (row.test.percent, -i), xytext=(0, 9), color=INK,
+                row.test.text, (row.test.percent, -i), xytext=(0, 9), color=INK,
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axes.set_yticks(
             [-i for i in range(len(rows))], [f"{row.method_name}\n{_short(row.name)}" for row in rows]
         )
         axes.set_ylim(-len(rows) + 0.4, 0.7)
-        axes.set_xlim(*_percent_limits(rows, errors))
-        axes.set_xlabel("decoded answers right (%), ± one standard error over test rows")
+        axes.set_xlim(*_percent_limits(rows))
+        axes.set_xlabel("decoded answers right (%), with Wilson's 95 % interval over test rows")
         axes.set_title(f"Test accuracy · {dataset}", loc="left")
 
-    described = "; ".join(
-        f"{row.title} {row.test.percent:.1f} ± {error:.1f} %" for row, error in zip(rows, errors, strict=True)
-    )
+    described = "; ".join(f"{row.title} {row.test.text} %" for row in rows)
     sizes = sorted({row.test.num_examples for row in rows})
     counts = f"n = {' or '.join(f'{size:,}' for size in sizes)} test rows for each line"
     height = max(2.2, 1.2 + 0.62 * len(rows))
@@ -153,9 +160,9 @@ def _draw_test(
     )
 
 
-def _percent_limits(rows: Sequence[Row], errors: Sequence[float]) -> tuple[float, float]:
+def _percent_limits(rows: Sequence[Row]) -> tuple[float, float]:
     """The whole scale from 0 when that is readable; never outside of 0 to 100 by more than a label's width."""
-    high = max(row.test.percent + error for row, error in zip(rows, errors, strict=True))
+    high = max(row.test.interval[1] for row in rows)
     return -4.0, min(104.0, high * 1.15 + 8.0)
 
 
@@ -187,7 +194,7 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
 
     shown = [run for run in runs if run in [line[0] for line in lines]]
     handles = [
-        Line2D([], [], color=colours[run.method], marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=5,
+        Line2D([], [], color=colours[run.name], marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=5,
                label=_label(run))
         for run in shown
     ]  # fmt: skip

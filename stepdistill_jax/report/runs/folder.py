@@ -3,14 +3,19 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.base.methods import method_of_task
+from stepdistill_jax.base.text_fit import task_fit
 
-PREDICTIONS_NAME = re.compile(r"(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl")
+# What is decoded; scored choices beside it have a form of their own (`report.choices`).
+PREDICTIONS_NAME = re.compile(
+    r"(?!choices-)(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl"
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,17 @@ class Accuracy:
     @property
     def percent(self) -> float:
         return 100.0 * self.num_correct / self.num_examples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval over the examples, in percent."""
+        return wilson_interval(self.num_correct, self.num_examples)
+
+    @property
+    def text(self) -> str:
+        """'100.0 (88.6 to 100.0)': percent, and its interval."""
+        low, high = self.interval
+        return f"{self.percent:.1f} ({low:.1f} to {high:.1f})"
 
 
 @dataclass(frozen=True)
@@ -172,15 +188,16 @@ def read_run(folder: Path, *, name: str) -> Run:
         raise ValueError(
             f"{folder / 'metrics.jsonl'}: no complete line yet; wait for the first log line of the run"
         )
-    settings = _read_settings(folder, notes)
-    dataset, method = _dataset_and_method(str(settings.get("mixture_or_task_name") or ""))
-    if dataset == "unknown":  # an evaluated task still tells the dataset, but not what the run was trained on
-        dataset, _ = _dataset_and_method(next((row["task"] for row in rows if row.get("task")), ""))
+    settings = read_settings(folder, notes)
+    dataset, method = _dataset_and_method(
+        str(settings.get("mixture_or_task_name") or ""), [row["task"] for row in rows if row.get("task")]
+    )
     evaluation_rows = [*rows, *_read_evaluations(folder, notes)]
     prediction_files = _find_predictions(folder)
     notes += [f"{row['split']} loss is not finite at step {row['step']}" for row in rows if _is_broken(row)][
         :3
     ]
+    notes += fit_notes(settings, folder)
     config = folder / "config.gin"
     if not config.is_file():
         notes.append("config.gin is missing, so the settings of this run are unknown")
@@ -207,7 +224,8 @@ def read_json_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     Raises:
       ValueError: a line before the last one is not a JSON object.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    # By "\n" alone: a text may hold what Unicode calls a line's end.
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -258,7 +276,8 @@ def _read_metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_settings(folder: Path, notes: list[str]) -> dict[str, Any]:
+def read_settings(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """run.json; {} and a note where there is none."""
     path = folder / "run.json"
     if not path.is_file():
         notes.append("run.json is missing, so command, versions, seed and method are unknown")
@@ -272,6 +291,17 @@ def _read_settings(folder: Path, notes: list[str]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: holds {type(settings).__name__}, not an object; restore it, or remove it")
     return settings
+
+
+def fit_notes(settings: Mapping[str, Any], folder: Path) -> list[str]:
+    """What run.json says of training texts that its vocabulary changed, or that were cut, and their share."""
+    try:
+        fits = {name: task_fit(saved) for name, saved in (settings.get("text_fit") or {}).items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / 'run.json'}: its text_fit is not what a run writes ({error}); restore it, or remove that key"
+        ) from error
+    return [sentence for name, fit in fits.items() for sentence in fit.sentences(f"{name}/train")]
 
 
 def _read_evaluations(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
@@ -305,14 +335,19 @@ def _find_predictions(folder: Path) -> list[PredictionFile]:
     return files
 
 
-def _dataset_and_method(task: str) -> tuple[str, str]:
-    """('cqa', 'step_by_step') for 'cqa_step_by_step'; a name of another kind is its own dataset, by unknown method."""
-    if found := method_of_task(task):
+def _dataset_and_method(trained_on: str, evaluated: Sequence[str]) -> tuple[str, str]:
+    """('cqa', 'step_by_step') for 'cqa_step_by_step'; a mixture of one's own is a method by its own name.
+
+    'my_mixture', of which 'cqa_label' is evaluated -> ('cqa', 'my_mixture')
+    """
+    if found := method_of_task(trained_on):
         dataset, method = found
         return dataset, method.name
-    if task.endswith("_rationale"):  # that half of step-by-step alone
-        return task.removesuffix("_rationale"), "rationale"
-    return task or "unknown", "unknown"
+    if trained_on.endswith("_rationale"):  # that half of step-by-step alone
+        return trained_on.removesuffix("_rationale"), "rationale"
+    datasets = [found[0] for task in evaluated if (found := method_of_task(task))]
+    dataset = datasets[0] if datasets else trained_on or next(iter(evaluated), "unknown")
+    return dataset, trained_on.removeprefix(f"{dataset}_") or "unknown"
 
 
 def _is_broken(row: dict[str, Any]) -> bool:

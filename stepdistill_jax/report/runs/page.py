@@ -11,8 +11,11 @@ import jinja2
 from stepdistill_jax.base.methods import words_of
 from stepdistill_jax.base.version import __version__
 from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.report.choices.section import ChoicesSection, choices_section
 from stepdistill_jax.report.runs.figures import draw_figures
 from stepdistill_jax.report.runs.folder import Prediction, Run, read_runs
+from stepdistill_jax.report.runs.lineage import lineage_of_run
+from stepdistill_jax.report.runs.same_data import check_same_data, data_of, data_of_teacher
 from stepdistill_jax.report.runs.tables import (
     ABSENT,
     COLUMNS,
@@ -51,10 +54,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Section:
-    """The figures and samples of one dataset."""
+    """The figures, choices and samples of one dataset."""
 
     dataset: str
     figures: tuple[Figure, ...]
+    choices: tuple[ChoicesSection, ...]
     samples: Samples | None
     commits: str
 
@@ -79,6 +83,7 @@ def write_report(
       ValueError: a file in a run folder is not what a run writes; file and line are named.
     """
     found = read_runs([Path(run) for run in runs])
+    mixed_data = _check_same_data(found, [Path(each) for each in teachers if _is_folder(each)])
     rows = make_rows(found, teachers)
     folder = Path(output) if output is not None else _default_output(found)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,23 +93,46 @@ def write_report(
     ]
     sentences, notes = comparisons(rows), _notes(found, rows)
     write_atomically(folder / "report.csv", comma_separated(rows))
-    write_atomically(folder / "report.md", _markdown_page(_title(found), markdown(rows), sentences, notes))
+    table = "".join(f"**Mixed data.** {line}\n\n" for line in mixed_data) + markdown(rows)
+    write_atomically(folder / "report.md", _markdown_page(_title(found), table, sentences, notes))
     page = load_template("index.html.jinja").render(
         title=_title(found),
         summary=_summary(found),
+        mixed_data=mixed_data,
         columns=COLUMNS,
         absent=ABSENT,
+        clip=clip,
         table=[cells(row) for row in rows],
         sentences=sentences,
         notes=notes,
         sections=sections,
         teachers=[_clipped_teacher(read_teacher(Path(each))) for each in teachers if _is_folder(each)],
-        runs=[{"name": run.name, "facts": _facts(run), "config": run.config} for run in found],
+        runs=[
+            {"name": run.name, "facts": _facts(run), "lineage": lineage_of_run(run), "config": run.config}
+            for run in found
+        ],
         command=_command(runs, output),
         version=__version__,
     )
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _check_same_data(runs: Sequence[Run], teachers: Sequence[Path]) -> list[str]:
+    """What the head says of data that do not belong together; raises where that is not allowed."""
+    of_teachers = [data_of_teacher(folder) for folder in teachers]
+    return [
+        line
+        for dataset in dict.fromkeys(run.dataset for run in runs)
+        for line in check_same_data(
+            [data_of(run.name, run.folder, _targets(run)) for run in runs if run.dataset == dataset]
+            + of_teachers
+        )
+    ]
+
+
+def _targets(run: Run) -> dict[str, str]:
+    return {name: prediction.target for name, prediction in _by_id(run, "test").items()}
 
 
 def _is_folder(teacher: Mapping[str, Any] | Path | str) -> bool:
@@ -146,7 +174,8 @@ def _section(dataset: str, runs: Sequence[Run], rows: Sequence[Row], *, folder: 
     order = [row.name for row in rows if row.dataset == dataset]
     ours = sorted((run for run in runs if run.dataset == dataset), key=lambda run: order.index(run.name))
     figures = draw_figures(ours, [row for row in rows if row.dataset == dataset], folder=folder)
-    return Section(dataset, tuple(figures), _samples(ours), _commits(ours))
+    scored = [choices_section(run.folder, name=run.name, dataset=dataset, folder=folder) for run in ours]
+    return Section(dataset, tuple(figures), tuple(filter(None, scored)), _samples(ours), _commits(ours))
 
 
 def _samples(runs: Sequence[Run]) -> Samples | None:

@@ -14,7 +14,6 @@ from stepdistill_jax.report.runs.folder import Accuracy, Run
 from stepdistill_jax.report.runs.teachers import has_records, read_test_correct
 from stepdistill_jax.report.statistics.noise import (
     Difference,
-    accuracy_standard_error,
     p_text,
     paired_difference,
     unpaired_difference,
@@ -180,8 +179,6 @@ def _claim(a: str, b: str, difference: Difference) -> str:
         return f"{a} and {b} are equally accurate on {rows} with {kind} of {difference.standard_error:.1f} points."
     direction = "above" if difference.points > 0 else "below"
     numbers = f"{a} is {abs(difference.points):.1f} points {direction} {b} on {rows}"
-    if difference.standard_error == 0.0 and not difference.paired:
-        return f"{numbers}; the formula gives no noise to hold it against, so nothing is claimed."
     if difference.paired:
         measure = f"McNemar's p {p_text(difference.mcnemar_p)}"
     else:
@@ -198,7 +195,7 @@ def _claim(a: str, b: str, difference: Difference) -> str:
 
 COLUMNS = (
     "Run", "Dataset", "Method", "Parameters", "Steps", "Seed", "Train label loss (nats)", "Train rationale loss (nats)",
-    "Validation, last step (%)", "Validation, best step (%)", "Test (%) ± standard error (points)", "Right",
+    "Validation, last step (%)", "Validation, best step (%)", "Test (%), 95 % interval", "Right",
     "Wall time", "Tokens/s",
 )  # fmt: skip
 
@@ -217,9 +214,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _decimal(row.rationale_loss, 3),
         f"{row.validation_last.percent:.1f}" if row.validation_last else ABSENT,
         f"{best.percent:.1f} (step {best.step:,})" if best and best.step is not None else ABSENT,
-        f"{test.percent:.1f} ± {accuracy_standard_error(test.num_correct, test.num_examples):.1f}"
-        if test
-        else ABSENT,
+        test.text if test else ABSENT,
         f"{test.num_correct:,} of {test.num_examples:,}" if test else ABSENT,
         duration(row.seconds),
         ABSENT if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}",
@@ -262,9 +257,8 @@ def _record(row: Row) -> dict[str, Any]:
         "test_percent": test.percent if test else None,
         "test_num_correct": test.num_correct if test else None,
         "test_num_examples": test.num_examples if test else None,
-        "test_standard_error_points": accuracy_standard_error(test.num_correct, test.num_examples)
-        if test
-        else None,
+        "test_low_percent": test.interval[0] if test else None,
+        "test_high_percent": test.interval[1] if test else None,
         "test_step": test.step if test else None,
         "wall_seconds": row.seconds,
         "tokens_per_second": row.tokens_per_second,

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stepdistill_jax.base.intervals import Z_95, wilson_interval
+
 LEVEL = 0.05  # a difference that chance makes at least this often is noise
 NOISE_STANDARD_ERRORS = 2.0  # that level, for a normal error
 
@@ -33,9 +35,12 @@ class Difference:
 
 
 def accuracy_standard_error(num_correct: int, num_examples: int) -> float:
-    """sqrt(p(1 - p) / n) in points: the spread of an accuracy over draws of n test rows. Seeds are not in it."""
-    p = num_correct / num_examples
-    return 100.0 * math.sqrt(p * (1.0 - p) / num_examples)
+    """The spread of an accuracy over draws of n test rows, in points: half of Wilson's 95 % interval, over 1.96.
+
+    Near sqrt(p(1 - p) / n) in the middle, but not 0 where nothing or everything is right. Seeds are not in it.
+    """
+    low, high = wilson_interval(num_correct, num_examples)
+    return (high - low) / 2 / Z_95
 
 
 def unpaired_difference(a: tuple[int, int], b: tuple[int, int]) -> Difference:

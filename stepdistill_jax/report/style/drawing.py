@@ -12,6 +12,7 @@ from stepdistill_jax.base.methods import INK, METHODS
 
 GRID = "#8a9099"
 MARKERS = "os^DvPX<>*hp"
+_MOST_SHADED = 0.5
 WIDTH, HEIGHT = 6.4, 4.0  # inches
 
 
@@ -37,6 +38,23 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return colours | {name: spare[i % len(spare)] for i, name in enumerate(strangers)}
 
 
+def run_colours(methods: Sequence[str]) -> list[str]:
+    """A colour for each run, by its method: several of one method go from dark to light, so that they stay apart in grey, too."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    colours = method_colours(methods)
+    found = []
+    for place, method in enumerate(methods):
+        alike = [i for i, other in enumerate(methods) if other == method]
+        # -1 is half way to black, 1 is half way to white, a run alone has the method's own.
+        shade = 0.0 if len(alike) == 1 else 2.0 * alike.index(place) / (len(alike) - 1) - 1.0
+        towards = 1.0 if shade > 0 else 0.0
+        found.append(
+            to_hex([part + _MOST_SHADED * abs(shade) * (towards - part) for part in to_rgb(colours[method])])
+        )
+    return found
+
+
 @contextmanager
 def _plain_style(salt: str) -> Iterator[None]:
     """Matplotlib's settings while we draw; the salt makes the same numbers give the same SVG, byte for byte."""
@@ -53,6 +71,11 @@ def _plain_style(salt: str) -> Iterator[None]:
         yield
 
 
+def file_name(name: str) -> str:
+    """A name without what file systems and addresses have a meaning for: 'cqa-runs/a b' to 'cqa-runs_a_b'."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+
+
 def save_figure(
     name: str,
     title: str,
@@ -67,7 +90,7 @@ def save_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    name = file_name(name)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with _plain_style(name):
         canvas = Canvas(figsize=(WIDTH, height))  # not pyplot: no global state, no display, nothing to close

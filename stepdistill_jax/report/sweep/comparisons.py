@@ -9,7 +9,6 @@ import numpy as np
 from stepdistill_jax.base.methods import TEACHER
 from stepdistill_jax.report.statistics.noise import (
     Difference,
-    accuracy_standard_error,
     p_text,
     unpaired_difference,
 )
@@ -185,15 +184,12 @@ def noise_sentences(sweep: Sweep) -> list[str]:
     for dataset in sweep.datasets:
         runs = [run for group in sweep.of(dataset) for run in group.runs]
         for rows in sorted({run.test.num_examples for run in runs}):
-            errors = [
-                (accuracy_standard_error(run.test.num_correct, rows), run.test.percent)
-                for run in runs
-                if run.test.num_examples == rows
-            ]
-            error, percent = max(errors)
+            tests = [run.test for run in runs if run.test.num_examples == rows]
+            widest = max(tests, key=lambda test: (test.interval[1] - test.interval[0], test.percent))
+            low, high = widest.interval
             sentences.append(
-                f"{dataset}: {rows:,} test rows, so one run's accuracy has a binomial standard error of {error:.1f} points "
-                f"(at {percent:.1f} %). Differences of less than about twice that between single runs are noise unless the paired "
-                "test says otherwise."
+                f"{dataset}: {rows:,} test rows, so one run's {widest.percent:.1f} % stands for {low:.1f} to {high:.1f} % (Wilson's 95 % "
+                f"interval). Differences of less than about {(high - low) / 2:.0f} points between single runs are noise unless the "
+                "paired test says otherwise."
             )
     return sentences

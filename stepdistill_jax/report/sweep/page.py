@@ -1,12 +1,16 @@
 """A sweep's report: SWEEP/report/ with one page that opens offline, tables/ and figures/."""
 
-import shlex
+import itertools
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepdistill_jax.base.version import __version__
 from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.report.runs.folder import fit_notes, read_settings
+from stepdistill_jax.report.runs.lineage import lineage_of_folders
 from stepdistill_jax.report.runs.page import clip, load_template
+from stepdistill_jax.report.runs.same_data import check_same_data, data_of
 from stepdistill_jax.report.style import table as tables_as_text
 from stepdistill_jax.report.sweep.comparisons import compare_groups, noise_sentences
 from stepdistill_jax.report.sweep.curves import draw_sweep_curves
@@ -30,6 +34,7 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
       ValueError: a file of a run is not what a sweep writes; the file is named.
     """
     sweep = read_sweep(Path(sweep_folder).resolve())
+    mixed_data = _check_same_data(sweep)
     folder = sweep.folder / "report"
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -44,8 +49,10 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
     figures = draw_sweep_figures(sweep, published, folder=folder / "figures")
     curves = list(draw_sweep_curves(sweep, folder=folder / "figures"))
     page = load_template("sweep.html.jinja").render(
-        title=f"Sweep {sweep.folder.name}",
+        title=_title(sweep.folder),
         summary=_summary(sweep),
+        mixed_data=mixed_data,
+        lineage=lineage_of_folders(run.folder for run in sweep.runs),
         facts=[setting_text(name, value) for name, value in sweep.constant.items()],
         tables=tables,
         figures=figures,
@@ -56,12 +63,36 @@ def write_sweep_report(sweep_folder: Path | str) -> Path:
         disagreements=disagreements(sweep, comparisons),
         address=run_address,
         clip=clip,
-        command=shlex.join(["stepdistill", "report", sweep.folder.name]),
+        folder=sweep.folder.name,
         version=__version__,
         run_versions=_versions(sweep),
     )
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _check_same_data(sweep: Sweep) -> list[str]:
+    """What the head says of data that do not belong together; raises where that is not allowed."""
+    return [
+        line
+        for dataset in sweep.datasets
+        for line in check_same_data(
+            [
+                data_of(run.run_id, run.folder, {name: each.target for name, each in run.answers.items()})
+                for run in sweep.runs
+                if run.dataset == dataset
+            ]
+        )
+    ]
+
+
+def _title(folder: Path) -> str:
+    """What the experiment file says it is, else the folder's name."""
+    try:
+        table = tomllib.loads((folder / "experiment.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        table = {}
+    return str(table.get("title") or f"Sweep {folder.name}")
 
 
 def _summary(sweep: Sweep) -> str:
@@ -71,6 +102,8 @@ def _summary(sweep: Sweep) -> str:
 
 def _notes(sweep: Sweep) -> Sequence[str]:
     notes = [run.note for run in sweep.runs if run.note]
+    fits = [fit_notes(read_settings(run.folder, []), run.folder) for run in sweep.runs]
+    notes += dict.fromkeys(itertools.chain.from_iterable(fits))
     if sweep.unfinished:
         notes.append(f"not finished, and in no table: {', '.join(sweep.unfinished)}")
     return notes

@@ -7,7 +7,6 @@ from typing import Any
 from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.base.methods import TEACHER, words_of
 from stepdistill_jax.report.runs.tables import ABSENT, count_text, duration
-from stepdistill_jax.report.statistics.noise import accuracy_standard_error
 from stepdistill_jax.report.statistics.paired_tests import over_seeds
 from stepdistill_jax.report.style.table import Cell, Column, Table
 from stepdistill_jax.report.sweep.comparisons import Comparison, beats_teacher, p_text, teacher_percent
@@ -74,7 +73,7 @@ def _runs(sweep: Sweep) -> Table:
         Column("Run", "run_id", False), *_setting_columns(sweep), Column("Seed", "seed"), Column("Step", "step"),
         Column("Validation (%)", "validation_percent"), Column("Test (%)", "test_percent"),
         Column("Right", "test_num_correct"), Column("Rows", "test_num_examples"),
-        Column("95 % from", "test_low"), Column("to", "test_high"), Column("Train examples", "train_examples"),
+        Column("95 % from", "test_low"), Column("95 % to", "test_high"), Column("Train examples", "train_examples"),
         Column("Wall time", "wall_seconds"),
     )  # fmt: skip
     rows = []
@@ -110,26 +109,25 @@ def _methods(sweep: Sweep) -> Table:
         *_setting_columns(sweep), Column("Seeds", "num_seeds"), Column("Test (%)", "test_mean_percent"),
         Column("± standard error over seeds", "standard_error_over_seeds"),
         Column("Lowest", "test_min_percent"), Column("Highest", "test_max_percent"),
-        Column("± of the test rows", "binomial_standard_error"), Column("Validation (%)", "validation_mean_percent"),
+        Column("95 % over test rows from", "test_rows_low"), Column("95 % over test rows to", "test_rows_high"), Column("Validation (%)", "validation_mean_percent"),
     )  # fmt: skip
     rows = []
     for group in sweep.groups:
         summary = over_seeds(group.percents)
-        rows_error = accuracy_standard_error(
-            round(summary.mean * group.first.test.num_examples / 100), group.first.test.num_examples
-        )
+        num_rows = group.first.test.num_examples
+        low, high = wilson_interval(round(summary.mean * num_rows / 100), num_rows)
         validation = [run.validation.percent for run in group.runs if run.validation]
         rows.append(
             (
                 *_setting_cells(sweep, group.first), _count(summary.num_seeds),
                 Cell(f"{summary.mean:.1f}", summary.mean, _seed_links(group)), _number(summary.standard_error),
-                _number(min(group.percents)), _number(max(group.percents)), _number(rows_error),
+                _number(min(group.percents)), _number(max(group.percents)), _number(low), _number(high),
                 _number(over_seeds(validation).mean if len(validation) == len(group.runs) else None),
             )
         )  # fmt: skip
     caption = (
-        "Mean over seeds, and its standard error (sample standard deviation / √n; none from one seed). ± of the test rows is the binomial "
-        "standard error sqrt(p(1 − p)/n) of one run."
+        "Mean over seeds, and its standard error (sample standard deviation / √n; none from one seed). The 95 % interval over "
+        "test rows is Wilson's, of one run with that mean."
     )
     return Table("methods", "Methods, over seeds", caption, columns, tuple(rows))
 
@@ -138,7 +136,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
     columns = (
         Column("Dataset", "dataset", False), Column("Where", "cell", False), Column("A", "a", False), Column("B", "b", False),
         Column("A − B (points)", "points"), Column("Standard error", "standard_error"), Column("95 % from", "low"),
-        Column("to", "high"), Column("p", "p_value"), Column("McNemar's p", "mcnemar_p"), Column("p over seeds", "seeds_p"),
+        Column("95 % to", "high"), Column("p", "p_value"), Column("McNemar's p", "mcnemar_p"), Column("p over seeds", "seeds_p"),
         Column("Rows", "num_examples"),
         Column("Seeds", "num_seeds", False), Column("Verdict", "verdict", False),
     )  # fmt: skip

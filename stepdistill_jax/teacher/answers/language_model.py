@@ -18,7 +18,9 @@ class LanguageModel(Protocol):
     """Answers one request at a time; the job calls `answer` many times at once, and does limits, retries and storing.
 
     A model that needs a server or a client started is also an async context manager: the job enters it before the first
-    request, and leaves it at the end. It may have `count_tokens(text) -> int`; else --dry_run estimates.
+    request, and leaves it at the end. It may have `count_tokens(text) -> int`; else --dry_run estimates. It may have
+    `extra`, fields that its requests' `Sampling.extra` is to hold, and `response_format`, 'json' or 'json_schema', by which
+    the prompt asks for JSON objects, too.
 
     name: of the folder under DATA/<dataset>/rationales/.
     model: what a Request's `model` is: the name that decides, with prompt and sampling, what comes out.

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.datasets import record_io
 from stepdistill_jax.teacher.answers import scoring
 from stepdistill_jax.teacher.answers.completions import Completion
+from stepdistill_jax.teacher.answers.mends import MENDS
 from stepdistill_jax.teacher.answers.parsing import ParsedCompletion
 
 FEATURES = {
@@ -34,7 +36,7 @@ FEATURES = {
     "source_split": record_io.TEXT,
     "source_row": record_io.INTEGER,
 }
-FORMAT_VERSION = "3"  # a change of parsing or records that should write them again
+FORMAT_VERSION = "4"  # a change of parsing or records that should write them again
 
 
 def rationales_folder(name: str, teacher: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -148,7 +150,7 @@ def write(
         licence=dataset.licence,
         shard_size=shard_size,
     )
-    print(f"Wrote {folder}")
+    print(visible_line(f"Wrote {folder}"))
     return manifest
 
 
@@ -185,12 +187,36 @@ def up_to_date(folder: Path, inputs_sha256: str) -> dict[str, Any] | None:
     try:
         return record_io.verify(folder)
     except ValueError as error:
-        print(f"Writing again: {error}")
+        print(visible_line(f"Writing again: {error}"))
         return None
 
 
+class NothingParsed(ValueError):
+    """Not one answer could be read: no success, whatever was written; `exit_status` is that of such a command."""
+
+    exit_status = 65  # EX_DATAERR of sysexits.h
+
+
+def check_any_parsed(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuses records of which no student can learn.
+
+    Raises:
+      NothingParsed: names what is wrong with the answers, and the commonest fault's mend.
+    """
+    reasons = sum(map(Counter, manifest["unparsed"].values()), Counter())
+    if any(manifest["parsed"].values()) or not reasons:
+        return
+    kinds = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.most_common())
+    commonest = reasons.most_common(1)[0][0]
+    mend = MENDS.get(commonest, "see whether the --prompt asks for what the dataset's answer marker expects")
+    raise NothingParsed(
+        f"{manifest['dataset']} by {manifest['teacher']}: none of {reasons.total():,} answers could be read ({kinds}), so there "
+        f"is nothing to learn from. Mend: {mend}. The answers are kept; `stepdistill teach show {folder} --unparsed` shows them."
+    )
+
+
 def summary(manifest: Mapping[str, Any]) -> str:
-    """A line for each split: how many outputs, how many parsed, and what is wrong with the others."""
+    """A line for each split: how many outputs, how many parsed, and what is wrong with the others; then what can be done."""
     lines = []
     for split, parsed in manifest["parsed"].items():
         line = f"  {split:<10} {manifest['counts'].get(split, 0):>7,} outputs, {parsed:,} parsed"
@@ -201,6 +227,8 @@ def summary(manifest: Mapping[str, Any]) -> str:
         }
         line += "".join(f"; {number:,} {why}" for why, number in details.items())
         lines.append(line)
+    reasons = {reason for counts in manifest["unparsed"].values() for reason in counts}
+    lines += [f"  {reason}: {mend}." for reason, mend in MENDS.items() if reason in reasons]
     return "\n".join(lines)
 
 

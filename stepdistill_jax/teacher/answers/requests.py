@@ -1,8 +1,9 @@
 """What a language model is asked, what it answers, and how asking can fail."""
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,7 +26,8 @@ class Sampling:
       top_p: nucleus sampling; 1.0 keeps all tokens.
       stop: strings that end the answer, which doesn't contain them.
       seed: of this one request; None leaves it to the model.
-      extra: JSON object of further fields, such as '{"min_p": 0.1}', for servers that know them.
+      extra: JSON object of further fields, such as '{"min_p": 0.1}', for servers that know them; null is for a field that
+        the server is not to be sent.
     """
 
     temperature: float = 0.0
@@ -72,6 +74,10 @@ class Request:
         parts = [self.example_id, self.model, prompt, self.sampling.as_dict(), self.sample]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def with_max_tokens(self, max_tokens: int) -> "Request":
+        """The same question with another budget."""
+        return dataclasses.replace(self, sampling=dataclasses.replace(self.sampling, max_tokens=max_tokens))
+
     @property
     def prompt_text(self) -> str:
         """The prompt as one text, to show and to count; a chat's turns are headed by their roles."""
@@ -80,14 +86,20 @@ class Request:
         return "\n\n".join(f"[{message.role}]\n{message.content}" for message in self.prompt)
 
 
+# Finish reasons that mean something to us; the first two are OpenAI's words.
+CUT, FILTERED, REFUSAL = "length", "content_filter", "refusal"
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back, unparsed. Numbers of tokens are -1 where the server doesn't say.
 
     Attributes:
-      text: raw.
-      finish_reason: 'stop', or 'length' where `max_tokens` cut it.
+      text: raw; of a refusal that comes in a field of its own, its words.
+      finish_reason: 'stop', 'length' where `max_tokens` cut it, 'content_filter', or REFUSAL.
       model: as the server names it; may be more exact than what was asked for.
+      thoughts: raw, where the server sends reasoning in a field of its own; those within `text` stay there.
+      num_hidden: places where a key that the server sent back was replaced; is counted, not kept.
     """
 
     text: str
@@ -95,10 +107,21 @@ class Answer:
     prompt_tokens: int = -1
     completion_tokens: int = -1
     model: str = ""
+    thoughts: str = ""
+    num_hidden: int = field(default=0, compare=False)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the budget of tokens ended it, rather than the model."""
+        return self.finish_reason == CUT
 
 
 # Whether trying again can help: 'retry', 'give_up' (this request only), or 'stop' (no request can succeed: wrong key).
 Mend = Literal["retry", "give_up", "stop"]
+# What a failure says of the server: it 'answers' (though not as wanted); it 'fails' (a status of 5xx), which may be this
+# request's fault or everyone's; it is 'silent' until the time is up; it was 'lost' while it had the request; it is 'gone':
+# there is no connection to be had.
+ServerState = Literal["answers", "fails", "silent", "lost", "gone"]
 
 
 class RequestError(Exception):
@@ -109,6 +132,7 @@ class RequestError(Exception):
       mend: 'retry', 'give_up' or 'stop'; see Mend.
       overload: whether the server has too much to do: the job then asks for less at once.
       retry_after_seconds: what the server asked for, or None.
+      server: what that says of the server; see ServerState.
     """
 
     def __init__(
@@ -119,6 +143,7 @@ class RequestError(Exception):
         mend: Mend = "give_up",
         overload: bool = False,
         retry_after_seconds: float | None = None,
+        server: ServerState = "answers",
     ):
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
@@ -126,6 +151,7 @@ class RequestError(Exception):
         self.mend = mend
         self.overload = overload
         self.retry_after_seconds = retry_after_seconds
+        self.server = server
 
 
 @dataclass(frozen=True)

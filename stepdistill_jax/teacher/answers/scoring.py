@@ -7,7 +7,10 @@ from typing import Any
 
 from stepdistill_jax import datasets
 from stepdistill_jax.base.intervals import wilson_interval
+from stepdistill_jax.base.visible import visible
 from stepdistill_jax.datasets import record_io
+from stepdistill_jax.datasets.lineage.belonging import misfits
+from stepdistill_jax.datasets.lineage.mixed_data import settle
 
 TRAIN_AND_VALIDATION = "train + validation"  # as the paper splits SVAMP and CQA from one published file
 
@@ -49,7 +52,7 @@ def score(
       name: of a dataset with rationales, as `stepdistill teach` writes them.
       teacher: the folder below DATA/<name>/rationales/; the dataset's default teacher if None.
     """
-    dataset = datasets.get(name)
+    dataset = datasets.get(name, data_dir)
     teacher = teacher or dataset.default_teacher
     folder = datasets.data_dir(data_dir) / name / "rationales" / teacher
     manifest = record_io.read_manifest(folder)
@@ -57,12 +60,14 @@ def score(
         raise ValueError(
             f"No rationales in {folder}; write them with `stepdistill teach {name} --teacher …`."
         )
+    examples = folder.parents[1] / "examples"
+    settle(line for split in manifest["counts"] for line in misfits(folder, examples, split))
     scores = {
         split: score_records(dataset, record_io.read_records(folder, split)) for split in manifest["counts"]
     }
     if scores.keys() >= {"train", "validation"}:
         scores[TRAIN_AND_VALIDATION] = scores["train"] + scores["validation"]
-    print(format_scores(f"{name}: few-shot CoT accuracy of {teacher}", scores))
+    print(visible(format_scores(f"{name}: few-shot CoT accuracy of {teacher}", scores)))
     return scores
 
 

@@ -6,12 +6,15 @@ DATA/<dataset>/answers/<teacher>/answers.sqlite                   a job without 
 
 import heapq
 import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepdistill_jax import datasets
-from stepdistill_jax.teacher.asking.answer_store import AnswerStore
+from stepdistill_jax.base.visible import visible_line
+from stepdistill_jax.teacher.asking import damaged_store
+from stepdistill_jax.teacher.asking.answer_store import AnswerStore, StoreDamaged
 from stepdistill_jax.teacher.asking.job_settings import Shard
 
 MAIN = "answers.sqlite"
@@ -27,11 +30,32 @@ def store_path(folder: Path, shard: Shard | None) -> Path:
     return folder / (MAIN if shard is None else f"answers-{shard.index:05d}-of-{shard.count:05d}.sqlite")
 
 
-def merge_shards(folder: Path, num_shards: int, into: AnswerStore) -> None:
-    """Takes over the answers of all shards; doing it again changes nothing.
+def open_store(path: Path) -> AnswerStore:
+    """The worker's store, checked; of a damaged one all that can be read is taken over into a new one, and that is said.
 
     Raises:
-      ValueError: if a shard's file is missing or in use, or two shards answered the same request.
+      ValueError: see AnswerStore, and `damaged_store.salvage`.
+    """
+    store = None
+    try:
+        store = AnswerStore(path)
+        store.check()
+        return store
+    except StoreDamaged:
+        if store is not None:
+            store.close()
+    print(visible_line(damaged_store.salvage(path)), file=sys.stderr, flush=True)
+    return AnswerStore(path)
+
+
+def merge_shards(folder: Path, num_shards: int, into: AnswerStore, *, asked: Mapping[str, str]) -> None:
+    """Takes over the answers of all shards; doing it again changes nothing.
+
+    Args:
+      asked: split -> identity of the examples that the answers should be to.
+
+    Raises:
+      ValueError: if a shard's file is missing or in use, was asked of other examples, or two answered the same request.
     """
     paths = [store_path(folder, Shard(index, num_shards)) for index in range(num_shards)]
     for index, path in enumerate(paths):
@@ -42,7 +66,20 @@ def merge_shards(folder: Path, num_shards: int, into: AnswerStore) -> None:
     _refuse_doubles(paths)
     for path in paths:
         with AnswerStore(path, read_only=True) as store:
+            _refuse_other_examples(store, asked)
             into.copy_from(store)
+    into.note_asked(asked)
+
+
+def _refuse_other_examples(store: AnswerStore, asked: Mapping[str, str]) -> None:
+    known = store.asked()
+    for split, sha256 in asked.items() if known else ():
+        if (split, sha256) not in known:
+            theirs = ", ".join(sorted(each[:12] for name, each in known if name == split)) or "none"
+            raise ValueError(
+                f"{store.path} was asked of other examples of {split} ({theirs}) than there are now ({sha256[:12]}); run that "
+                "shard again, answers whose prompts are the same are reused, then merge."
+            )
 
 
 def _refuse_doubles(paths: Sequence[Path]) -> None:

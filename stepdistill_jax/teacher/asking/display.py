@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.teacher.asking.meter import Meter
 
 if TYPE_CHECKING:
@@ -14,15 +16,27 @@ _LINE_SECONDS = 15.0
 
 
 class Display:
-    """Shows a meter until it is stopped; `at_once()` gives how many requests are under way, and how many may be."""
+    """Shows a meter until it is stopped.
 
-    def __init__(self, title: str, meter: Meter, at_once: Any, *, stream: Any = None):
+    `at_once()` gives how many requests are under way, and how many may be; `notice()` why none is, '' if nothing is amiss.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        meter: Meter,
+        at_once: Any,
+        *,
+        notice: Callable[[], str] = lambda: "",
+        stream: Any = None,
+    ):
         from rich.console import Console
 
         self._title, self._meter, self._at_once = title, meter, at_once
         self._console = Console(file=stream or sys.stderr)
         self._live: Live | None = None
         self._note = ""
+        self._notice = notice
 
     def start(self) -> None:
         if self._console.is_terminal:
@@ -33,13 +47,23 @@ class Display:
 
     async def run(self) -> None:
         """Refreshes until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        due, had_notice = loop.time() + _LINE_SECONDS, False
         while True:
-            await asyncio.sleep(_PANEL_SECONDS if self._live else _LINE_SECONDS)
-            self.refresh()
+            await asyncio.sleep(_PANEL_SECONDS)
+            has_notice = bool(self._notice())
+            if self._live or loop.time() >= due or has_notice != had_notice:
+                self.refresh()
+                due = loop.time() + _LINE_SECONDS
+            had_notice = has_notice
 
     def refresh(self) -> None:
         if self._live is None:
-            print(f"{self._title}: {', '.join(self._parts())}", file=self._console.file, flush=True)
+            print(
+                visible_line(f"{self._title}: {', '.join(self._parts())}"),
+                file=self._console.file,
+                flush=True,
+            )
         else:
             self._live.update(self._panel(), refresh=True)
 
@@ -47,7 +71,7 @@ class Display:
         """A line that stays, such as what a signal does."""
         self._note = text
         if self._live is None:
-            print(text, file=self._console.file, flush=True)
+            print(visible_line(text), file=self._console.file, flush=True)
         else:
             self.refresh()
 
@@ -61,7 +85,9 @@ class Display:
         meter = self._meter
         answers, tokens, examples = meter.rates()
         under_way, most = self._at_once()
+        notice = self._notice()
         parts = [
+            *([notice] if notice else []),
             f"{meter.done:,}/{meter.total:,} ({100 * meter.done / max(1, meter.total):.1f} %)",
             f"{answers:,.1f} answers/s",
             f"{tokens:,.0f} tokens/s",
@@ -74,7 +100,7 @@ class Display:
         if meter.cost is not None:
             projected = meter.projected_cost
             parts.append(f"${meter.cost:,.2f}" + (f" of about ${projected:,.2f}" if projected else ""))
-        if examples > 0 and meter.done < meter.total:
+        if examples > 0 and not notice and meter.done < meter.total:
             parts.append(f"{duration((meter.total - meter.done) / examples)} left")
         return parts
 
@@ -85,8 +111,9 @@ class Display:
 
         meter = self._meter
         bar = ProgressBar(total=max(1, meter.total), completed=meter.done, width=60)
-        lines = [Text(self._title, style="bold"), bar, Text(" · ".join(self._parts()))]
-        return Group(*lines, *([Text(self._note, style="yellow")] if self._note else []))
+        lines = [Text(visible_line(self._title), style="bold"), bar]
+        lines.append(Text(visible_line(" · ".join(self._parts()))))
+        return Group(*lines, *([Text(visible_line(self._note), style="yellow")] if self._note else []))
 
 
 def duration(seconds: float) -> str:

@@ -10,12 +10,15 @@ import contextlib
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompting
 from stepdistill_jax.teacher.answers.requests import Answer, Failure, Reply, Request, RequestError
 from stepdistill_jax.teacher.asking.answer_store import AnswerStore, Batch
+from stepdistill_jax.teacher.asking.display import duration
 from stepdistill_jax.teacher.asking.job_settings import JobSettings
 from stepdistill_jax.teacher.asking.meter import Meter
+from stepdistill_jax.teacher.asking.outages import Outages, ServerGone
 from stepdistill_jax.teacher.asking.pacing import (
     AdaptiveConcurrency,
     MinuteLimit,
@@ -27,7 +30,6 @@ from stepdistill_jax.teacher.asking.pending import CHUNK, Lookup, Pending, count
 _SYNC_SECONDS = 1.0
 _LEAST_FAILED = 20  # examples, before a job is stopped for them; a share of few examples says little
 CHARACTERS_A_TOKEN = 4.0  # English text in today's vocabularies, for estimates
-_LONGEST_WAIT_SECONDS = 3600.0  # of a Retry-After
 
 
 class Asking:
@@ -51,6 +53,14 @@ class Asking:
         self._request_limit = MinuteLimit(settings.requests_per_minute)
         self._token_limit = MinuteLimit(settings.tokens_per_minute)
         self._pause = Pause()
+        self._outages = Outages(
+            model,
+            self.places,
+            longest_seconds=settings.max_outage_seconds,
+            max_tries=settings.max_tries,
+            witness=lambda: meter.witness,
+            end=self._fail,
+        )
         self._writer = _Writer(store)
         self._queue: asyncio.Queue[Pending | None] = asyncio.Queue(maxsize=2 * CHUNK)
         self._interruptible: set[asyncio.Task] = set()  # those that wait, and have nothing under way
@@ -63,6 +73,7 @@ class Asking:
 
         Raises:
           ValueError: too many examples failed, or an error that no request can escape (a wrong key).
+          ServerGone: an outage, or a wait that the server asks for, longer than the settings allow.
           OSError, sqlite3.Error: if answers can't be stored.
         """
         gc.collect()
@@ -73,6 +84,7 @@ class Asking:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
+            self._outages.close()
             for task in (*self._tasks, syncing):
                 task.cancel()
             await asyncio.gather(*self._tasks, syncing, return_exceptions=True)
@@ -81,6 +93,19 @@ class Asking:
             self._store.sync()
         if self._error is not None:
             raise self._error
+
+    async def check_server(self) -> None:
+        """Sees whether there is a server at all, before anything is asked or counted.
+
+        Raises:
+          ServerGone: if there is none.
+          ValueError: if it sends whoever asks on to another server.
+        """
+        await self._outages.check_server()
+
+    def notice(self) -> str:
+        """Why nothing is asked at the moment, for the display; '' if it is."""
+        return self._outages.notice() or self._pause.notice(self._model.name)
 
     def stop(self, *, within_seconds: float) -> None:
         """Starts nothing more, and ends what is under way after so many seconds."""
@@ -135,8 +160,7 @@ class Asking:
             )
             if not wants_more(pending, self._prompting):
                 break
-            keys = [request.key for request in pending.missing]
-            pending.replies.update(self._lookup(keys, failures="final"))
+            pending.replies.update(self._lookup(pending.missing, failures="final"))
         count_done(self.meter, pending)
         if self.meter.failed_examples > max(_LEAST_FAILED, self._settings.max_failed * self.meter.total):
             raise ValueError(too_many_failed(self.meter, self._settings.max_failed))
@@ -156,38 +180,56 @@ class Asking:
         Raises:
           ValueError: for an error that stops the whole job.
         """
-        tries = 0
+        tries, last = 0, None
         while True:
-            tries += 1
+            with self._waiting():
+                await self._outages.admit(request)
+            if deadly := self._outages.set_aside(request):
+                return await self._give_up(request, deadly)
+            tries -= self._outages.uncounted(request)
+            if tries >= self._settings.max_tries:  # it was not the server that failed
+                return await self._give_up(request, last)
             try:
-                return await self._ask_once(request)
+                answer = await self._ask_once(request)
+                if answer is not None:
+                    return answer
+                continue
             except RequestError as error:
+                tries, last = tries + 1, error
                 if error.mend == "stop":
                     raise ValueError(
                         f"{self._model.name}: {error} (asking for {request.example_id}). "
                         f"No request can succeed until that is mended; the same command then goes on."
                     ) from None
+                if self._outages.is_on and error.server != "answers":
+                    self._count_retry("server away")
+                    continue
                 if error.mend == "give_up" or tries >= self._settings.max_tries:
                     return await self._give_up(request, error)
                 wait = self._note_retry(error, tries)
             with self._waiting():
                 await asyncio.sleep(wait)
 
-    async def _ask_once(self, request: Request) -> Answer:
+    async def _ask_once(self, request: Request) -> Answer | None:
+        """The answer, once it is stored; None if the server went while the request waited for its turn."""
         with self._waiting():
             number = await self.places.start()
         overloaded, taken = None, 0.0
         try:
             with self._waiting():
                 taken = await self._pace(request)
+            if not self._outages.start(request):
+                self._token_limit.give_back(taken)
+                return None
             self._writer.count("asked")
-            answer = await self._model.answer(request)
+            answer = await self._answer(request)
             overloaded = False
             if taken and answer.completion_tokens >= 0:
                 taken -= max(0, answer.prompt_tokens) + answer.completion_tokens
                 self._token_limit.give_back(taken)
             await self._writer.write(request, answer)
             self.meter.count_answer(answer)
+            self.meter.witness = request
             return answer
         except RequestError as error:
             overloaded = True if error.overload else None
@@ -195,6 +237,18 @@ class Asking:
             raise
         finally:
             self.places.end(number, overloaded=overloaded)
+
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            answer = await self._model.answer(request)
+        except RequestError as error:
+            self._outages.ended(request, error)
+            raise
+        except BaseException:
+            self._outages.abandoned(request)
+            raise
+        self._outages.ended(request, None)
+        return answer
 
     async def _pace(self, request: Request) -> float:
         """Waits as the limits want; gives the tokens that were taken from the limit."""
@@ -209,16 +263,21 @@ class Asking:
 
     def _note_retry(self, error: RequestError, tries: int) -> float:
         """Counts it; gives the seconds to wait."""
-        self.meter.retried[error.kind] += 1
-        self._writer.count(f"retried: {error.kind}")
+        self._count_retry(error.kind)
         asked_for = error.retry_after_seconds
         if asked_for is not None:
-            asked_for = min(asked_for, _LONGEST_WAIT_SECONDS)
+            if asked_for > self._settings.max_outage_seconds:
+                raise ServerGone(too_long_a_wait(self._model.name, asked_for, self._settings))
             if error.overload:
                 self._pause.at_least(asked_for)
         return backoff_seconds(tries, retry_after=asked_for)
 
+    def _count_retry(self, kind: str) -> None:
+        self.meter.retried[kind] += 1
+        self._writer.count(f"retried: {kind}")
+
     async def _give_up(self, request: Request, error: RequestError) -> Failure:
+        self._outages.given_up(request)
         failure = Failure(error.kind, error.detail, may_mend=error.mend == "retry")
         await self._writer.write(request, failure)
         self.meter.count_failure(failure)
@@ -247,6 +306,15 @@ def too_many_failed(meter: Meter, max_failed: float) -> str:
     )
 
 
+def too_long_a_wait(name: str, seconds: float, settings: JobSettings) -> str:
+    """The error of a job whose server asks for a wait (Retry-After) longer than is allowed."""
+    until = datetime.now() + timedelta(seconds=seconds)
+    return (
+        f"{name}: the server asks to wait until {until:%Y-%m-%d %H:%M} (Retry-After: {seconds:,.0f} s), longer than "
+        f"--max_outage {duration(settings.max_outage_seconds)} allows. Every answer is kept; the same command goes on."
+    )
+
+
 class _Writer:
     """Gathers what arrives within one turn of the event loop into one commit."""
 
@@ -264,6 +332,8 @@ class _Writer:
         if isinstance(reply, Answer):
             self._batch.answers.append((request, reply))
             self._batch.counters["answered"] += 1
+            if reply.num_hidden:
+                self._batch.counters["altered"] += 1
             self._batch.counters["prompt tokens"] += max(0, reply.prompt_tokens)
             self._batch.counters["completion tokens"] += max(0, reply.completion_tokens)
         else:

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stepdistill_jax.teacher.answers.requests import Answer, Failure
+from stepdistill_jax.teacher.answers.requests import Answer, Failure, Request
 from stepdistill_jax.teacher.asking.job_settings import Prices
 
 _WINDOW_SECONDS = 30.0
@@ -16,6 +16,7 @@ class Meter:
     """Counts of this run. Examples are done when all that they want is answered or given up.
 
     total: examples of this worker; known: those that were done already; reused: requests that were answered in an earlier run.
+    witness: a request that was answered, in this run or an earlier one; None before there is one.
     earlier_tokens: (prompt, completion) tokens of earlier runs, for the cost so far.
     """
 
@@ -32,6 +33,7 @@ class Meter:
     failed: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
+    witness: Request | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 Clock = Callable[[], float]
 
@@ -94,14 +95,29 @@ class MinuteLimit:
         self._filled_at = now
 
 
+_SHOWN_SECONDS = 5.0  # shorter pauses are not worth a word
+
+
 class Pause:
     """A wait that holds for everyone: a server that says 'Retry-After' says it to the whole job."""
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._asked_for = 0.0
 
     def at_least(self, seconds: float) -> None:
-        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        if until > self._until:
+            self._until, self._asked_for = until, seconds
+
+    def notice(self, name: str) -> str:
+        """For the display: until when it holds, and who said so; '' if it doesn't, or not for long."""
+        if self._asked_for < _SHOWN_SECONDS or self.seconds <= 0:
+            return ""
+        until = datetime.now() + timedelta(seconds=self.seconds)
+        return (
+            f"waits until {until:%Y-%m-%d %H:%M:%S}: {name} said so (Retry-After: {self._asked_for:,.0f} s)"
+        )
 
     @property
     def seconds(self) -> float:

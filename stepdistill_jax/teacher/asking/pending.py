@@ -29,7 +29,7 @@ class Pending:
         return [request for request in self.requests if request.key not in self.replies]
 
 
-# Keys, and which failures count as known -> replies.
+# Requests, and which failures count as known -> replies by the requests' keys; see `budgets.replies`.
 Lookup = Callable[..., dict[str, Reply]]
 
 
@@ -39,19 +39,18 @@ def looked_up(
     """Every example with what is known of it, chunk by chunk.
 
     Args:
-      lookup: AnswerStore.replies, or alike.
+      lookup: see Lookup.
       failures: 'none', 'final' or 'all' count as known; see AnswerStore.replies.
     """
     examples = iter(examples)
     while chunk := list(itertools.islice(examples, CHUNK)):
         wanted = [list(prompting.requests(example, {})) for example in chunk]
-        known = lookup([request.key for requests in wanted for request in requests], failures=failures)
+        known = lookup([request for requests in wanted for request in requests], failures=failures)
         found = []
         for example, requests in zip(chunk, wanted, strict=True):
             pending = Pending(example, requests, _known(requests, known))
             while not pending.missing and wants_more(pending, prompting):
-                keys = [request.key for request in pending.missing]
-                pending.replies.update(lookup(keys, failures=failures))
+                pending.replies.update(lookup(pending.missing, failures=failures))
             found.append(pending)
         yield found
 
@@ -60,7 +59,10 @@ def unanswered(chunks: Iterable[list[Pending]], meter: Meter) -> Iterator[list[P
     """Of each chunk what still has to be asked for; counts the rest. A chunk may be empty."""
     for chunk in chunks:
         for pending in chunk:
-            meter.reused += sum(isinstance(reply, Answer) for reply in pending.replies.values())
+            answered = [r for r in pending.requests if isinstance(pending.replies.get(r.key), Answer)]
+            meter.reused += len(answered)
+            if answered and meter.witness is None:
+                meter.witness = answered[0]
             if not pending.missing:
                 count_done(meter, pending)
                 meter.known += 1

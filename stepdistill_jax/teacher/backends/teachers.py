@@ -25,6 +25,7 @@ class ModelSettings:
       api_key_env: the environment variable that holds the key.
       timeout_seconds: of one request.
       concurrency: requests at once, at most.
+      asks: whether anything will be asked; without, no key, server or package need be there.
       options: of the teacher's own, from --teacher_option NAME=VALUE; passed through.
     """
 
@@ -33,6 +34,7 @@ class ModelSettings:
     api_key_env: str = "OPENAI_API_KEY"
     timeout_seconds: float = 600.0
     concurrency: int = 32
+    asks: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -30,7 +30,7 @@ def make(model: str, settings: ModelSettings) -> LanguageModel:
         raise ValueError(
             "--teacher vllm: names no model; write vllm:MODEL, a name or folder that vLLM takes."
         )
-    if importlib.util.find_spec("vllm") is None:
+    if settings.asks and importlib.util.find_spec("vllm") is None:
         raise ValueError(
             "--teacher vllm: the package vllm is not installed here: pip install vllm, or ask its server by openai:MODEL."
         )

@@ -1,20 +1,22 @@
 """Examples to prompts, and a language model's replies to rationale and label."""
 
+import copy
 import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.datasets import labels_match
 from stepdistill_jax.teacher.answers.language_model import LanguageModel, Prompting, Verdict
 from stepdistill_jax.teacher.answers.parsing import ParsedCompletion
 from stepdistill_jax.teacher.answers.requests import Answer, Reply, Request, Sampling
-from stepdistill_jax.teacher.prompting import prompt_files, quality, rendering
+from stepdistill_jax.teacher.prompting import json_answers, prompt_files, quality, rendering, zero_shot
+from stepdistill_jax.teacher.prompting.answer_reading import Reading
 from stepdistill_jax.teacher.prompting.quality import QualityRules
-from stepdistill_jax.teacher.prompting.tolerant_parsing import parse_answer
+from stepdistill_jax.teacher.prompting.tolerant_parsing import LabelForm
 
 if TYPE_CHECKING:
     from stepdistill_jax.datasets import Dataset, Example
@@ -35,6 +37,7 @@ class PromptSettings:
       seed: of the first sample; the next one's is one more. None leaves it to the model.
       stop: strings that end an answer; () takes those of the prompt.
       rules: which answers students learn from.
+      rationale_from: 'answer', or 'thoughts' where the answer has no rationale of its own.
     """
 
     prompt: str = ""
@@ -46,6 +49,7 @@ class PromptSettings:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     rules: QualityRules = dataclasses.field(default_factory=QualityRules)
+    rationale_from: str = "answer"
 
 
 def make_prompting(
@@ -65,13 +69,23 @@ def make_prompting(
     Raises:
       ValueError: for a malformed prompt file, one that shows a question to be labelled, and settings that don't fit.
     """
-    prompt = _read_prompt(dataset, settings)
+    prompt = _read_prompt(dataset, settings, labels)
     shots = _shots(prompt, settings)
-    prompt_files.check_not_in_data(dataclasses.replace(prompt, exemplars=shots), examples())
-    if settings.rules.samples > 1 and settings.temperature == 0.0:
+    shown = prompt_files.shown_rows(dataclasses.replace(prompt, exemplars=shots), examples())
+    # What the model's requests carry besides; see `LanguageModel`. Null leaves a field to the server.
+    extra = dict(getattr(model, "extra", {}))
+    if settings.temperature != 0.0 and "temperature" in extra:
+        raise ValueError(
+            f"--temperature={settings.temperature:g} and --teacher_option temperature=none: give one of them."
+        )
+    if settings.rules.samples > 1 and settings.temperature == 0.0 and "temperature" not in extra:
         raise ValueError(
             f"--samples={settings.rules.samples} at --temperature=0 are the same answer every time; set --temperature=0.7."
         )
+    if response_format := getattr(model, "response_format", ""):
+        asked = json_answers.instruction(labels, equation=dataset.metric == "equation")
+        prompt = dataclasses.replace(prompt, json_instruction=asked)
+        extra["response_format"] = json_answers.response_format(response_format, labels)
     return FewShot(
         dataset,
         prompt=prompt,
@@ -79,22 +93,20 @@ def make_prompting(
         style=_style(settings.style, chat=model.chat),
         model=model.model,
         settings=settings,
+        extra=json.dumps(extra, sort_keys=True) if extra else "",
         labels=labels,
+        left_out=shown,
     )
 
 
-def _read_prompt(dataset: "Dataset", settings: PromptSettings) -> prompt_files.PromptFile:
+def _read_prompt(
+    dataset: "Dataset", settings: PromptSettings, labels: Sequence[str]
+) -> prompt_files.PromptFile:
     path = prompt_files.find(settings.prompt, dataset.name)
     if path:
         return prompt_files.read_prompt_file(path, dataset)
-    marker = dataset.completion.answer_marker
-    return prompt_files.PromptFile(
-        path=Path("(zero-shot)"),
-        instruction="",
-        zero_shot=f'Let\'s think step by step, and end with "{marker}" and the answer.',
-        answer=f"{{rationale}} {marker} {{label}}.",
-        exemplars=(),
-    )
+    say_once(zero_shot.notice(dataset, labels))
+    return zero_shot.prompt_of(dataset, labels)
 
 
 def _shots(prompt: prompt_files.PromptFile, settings: PromptSettings) -> tuple[prompt_files.Exemplar, ...]:
@@ -122,7 +134,10 @@ def _style(style: str, *, chat: bool) -> rendering.Style:
 
 
 class FewShot:
-    """Asks with worked examples (or none), as often as the rules want, and reads the replies by them."""
+    """Asks with worked examples (or none), as often as the rules want, and reads the replies by them.
+
+    left_out: ids of the training rows that are its worked examples, so that they are not asked for.
+    """
 
     def __init__(
         self,
@@ -133,11 +148,21 @@ class FewShot:
         style: rendering.Style,
         model: str,
         settings: PromptSettings,
+        extra: str,
         labels: Sequence[str],
+        left_out: frozenset[str] = frozenset(),
     ):
+        self.left_out = left_out
         self._dataset, self._prompt, self._shots, self._style = dataset, prompt, tuple(shots), style
         self._model, self._labels, self._rules = model, tuple(labels), settings.rules
         self._format = prompt.completion_format(dataset)
+        self._reading = Reading(
+            self._format,
+            is_chat=style != "text",
+            as_json=bool(prompt.json_instruction),
+            thoughts_as_rationale=settings.rationale_from == "thoughts",
+            max_thought_words=settings.rules.max_rationale_words,
+        )
         self.follows_up = self._rules.rationalise
         self._duplicates = quality.Duplicates()
         self._sampling = Sampling(
@@ -146,6 +171,7 @@ class FewShot:
             settings.top_p,
             settings.stop or rendering.stop_strings(prompt, self._format.next_question),
             settings.seed,
+            extra,
         )
         self.prompt_hash = self._hash()
         self.settings: Mapping[str, Any] = {
@@ -156,7 +182,14 @@ class FewShot:
             "answer_marker": self._format.answer_marker,
             "next_question": self._format.next_question,
             "rules": dataclasses.asdict(self._rules),
+            "rationale_from": settings.rationale_from,
         }
+
+    def anew(self) -> "FewShot":
+        """The same, which has read nothing yet."""
+        other = copy.copy(self)
+        other._duplicates = quality.Duplicates()
+        return other
 
     def requests(self, example: "Example", replies: Mapping[str, Reply]) -> Sequence[Request]:
         wanted = self._samples(example)
@@ -222,13 +255,9 @@ class FewShot:
         if not isinstance(reply, Answer):
             return ParsedCompletion("", "", reply.kind)
         choices = self._labels or example.choices
-        return parse_answer(
-            reply.text,
-            self._format,
-            choices=choices,
-            lettered=bool(choices) and f"(a) {choices[0]}" in example.inputs,
-            equation=self._dataset.metric == "equation",
-        )
+        lettered = bool(choices) and f"(a) {choices[0]}" in example.inputs
+        form = LabelForm(choices, lettered=lettered, equation=self._dataset.metric == "equation")
+        return self._reading.read(reply, form)
 
     def _decide(
         self, example: "Example", samples: Sequence[Reply]

@@ -18,7 +18,8 @@
 A value may go on in indented lines, whose line breaks are kept. An example may have `choices: one | two | three`; they are
 put below the question as '(a) one' and so on, and `answer` may then hold {letter}. Where labels are equations, {value} is
 what one comes to: a weak model that is shown '27' does better than one that is shown '( 25 + 8 ) - 6'. How answers are read
-is the dataset's `CompletionFormat`; a file may change its `answer_marker` and `next_question` by keys of these names in
+is the dataset's `CompletionFormat`. A file whose examples are rows of the training data says `of_training_rows: yes`; these rows
+are then not asked for. A file may change its `answer_marker` and `next_question` by keys of these names in
 [prompt], and its own examples must be read back by it.
 """
 
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from stepdistill_jax.datasets import equations
 from stepdistill_jax.teacher.answers.parsing import parse_completion
+from stepdistill_jax.teacher.prompting import json_answers
 
 if TYPE_CHECKING:
     from stepdistill_jax.datasets import CompletionFormat, Dataset, Example
@@ -41,7 +43,9 @@ FOLDER = Path(__file__).parent / "prompts"
 _SHARED = {"asdiv": "svamp"}
 _PROMPT_KEYS = {
     "instruction", "zero_shot", "question_mark", "answer_mark", "answer", "hint", "answer_marker", "next_question",
+    "of_training_rows",
 }  # fmt: skip
+TO_BE_WRITTEN = "(say here why)"  # in a file to begin with, as every rationale
 _EXAMPLE_KEYS = {"question", "choices", "rationale", "label"}
 
 
@@ -66,7 +70,10 @@ class Exemplar:
 
 @dataclasses.dataclass(frozen=True)
 class PromptFile:
-    """A file of worked examples, read and checked. `path` is for messages; it doesn't decide what is asked."""
+    """A file of worked examples, read and checked. `path` is for messages; it doesn't decide what is asked.
+
+    json_instruction: asks for answers as JSON objects, in place of `zero_shot` and `answer`; '' asks for text.
+    """
 
     path: Path
     instruction: str
@@ -78,6 +85,8 @@ class PromptFile:
     hint: str = "(Hint: the answer is {label}.)"
     answer_marker: str | None = None
     next_question: str | None = None
+    of_training_rows: str = ""
+    json_instruction: str = ""
 
     def completion_format(self, dataset: "Dataset") -> "CompletionFormat":
         """The dataset's, with what the file changes of it."""
@@ -88,6 +97,8 @@ class PromptFile:
 
     def answer_text(self, exemplar: Exemplar) -> str:
         """What the model would have answered to an exemplar, without the answer mark."""
+        if self.json_instruction:
+            return json_answers.answer_text(exemplar.rationale, exemplar.label)
         fields = {name: "" for name in _fields(self.answer)}
         fields |= {"rationale": exemplar.rationale, "label": exemplar.label}
         if exemplar.label in exemplar.choices:
@@ -193,6 +204,10 @@ def _exemplar(path: Path, line: int, fields: Mapping[str, str]) -> Exemplar:
     missing = [key for key in ("question", "rationale", "label") if not fields.get(key)]
     if missing:
         raise ValueError(f"{path}:{line}: the example has no {' and no '.join(missing)}.")
+    if fields["rationale"] == TO_BE_WRITTEN:
+        raise ValueError(
+            f"{path}:{line}: the rationale is still {TO_BE_WRITTEN}; write why the label is right."
+        )
     choices = tuple(part.strip() for part in fields["choices"].split("|")) if "choices" in fields else ()
     if choices and fields["label"] not in choices:
         raise ValueError(
@@ -235,6 +250,10 @@ def _check_templates(prompt: PromptFile) -> None:
         )
     if not prompt.question_mark.strip() or not prompt.answer_mark.strip():
         raise ValueError(f"{prompt.path}: question_mark and answer_mark must not be empty.")
+    if prompt.of_training_rows not in ("", "yes"):
+        raise ValueError(
+            f"{prompt.path}: `of_training_rows: {prompt.of_training_rows}`: say yes, or leave it out."
+        )
 
 
 def _check_reads_back(prompt: PromptFile, exemplar: Exemplar, dataset: "Dataset") -> None:
@@ -249,21 +268,28 @@ def _check_reads_back(prompt: PromptFile, exemplar: Exemplar, dataset: "Dataset"
         )
 
 
-def check_not_in_data(prompt: PromptFile, examples: Iterable["Example"]) -> None:
-    """Refuses a prompt that shows a question which is to be answered: its label would be given away.
+def shown_rows(prompt: PromptFile, examples: Iterable["Example"]) -> frozenset[str]:
+    """Ids of the training rows that the prompt shows, where it says that it does so: they are not to be asked for.
 
     Raises:
-      ValueError: names file, line and row of the first.
+      ValueError: if it shows any other question that is to be answered, whose label would be given away; names file, line
+        and row of the first.
     """
     shown = {normalised(exemplar.inputs): exemplar for exemplar in prompt.exemplars}
     shown |= {normalised(exemplar.question): exemplar for exemplar in prompt.exemplars}
+    ids = []
     for example in examples:
         exemplar = shown.get(normalised(example.inputs))
-        if exemplar is not None:
+        if exemplar is None:
+            continue
+        if not (prompt.of_training_rows and example.split == "train"):
+            mend = "" if example.split != "train" else ", or say `of_training_rows: yes` in [prompt]"
             raise ValueError(
                 f"{prompt.path}:{exemplar.line}: the worked example {exemplar.question!r:.60} is {example.example_id} of the data "
-                f"to be labelled; write another example."
+                f"to be labelled; write another example{mend}."
             )
+        ids.append(example.example_id)
+    return frozenset(ids)
 
 
 def normalised(text: str) -> str:

@@ -31,9 +31,8 @@ def render(
     """
     question = _with_hint(prompt, inputs, hinted_label)
     questions = [_with_hint(prompt, shot.inputs, shot.label if hinted_label else None) for shot in shots]
-    instruction = prompt.instruction
-    if not shots:
-        instruction = "\n".join(part for part in (prompt.instruction, prompt.zero_shot) if part)
+    form = prompt.json_instruction or ("" if shots else prompt.zero_shot)
+    instruction = "\n".join(part for part in (prompt.instruction, form) if part)
     if style == "turns":
         return _turns(prompt, instruction, question, list(zip(questions, shots, strict=True)))
     blocks = [
@@ -60,4 +59,4 @@ def _turns(
 
 def stop_strings(prompt: PromptFile, next_question: str) -> tuple[str, ...]:
     """What ends an answer: the question that the model goes on to invent. Most servers take four at most."""
-    return tuple(dict.fromkeys((f"\n{prompt.question_mark}", f"\n{next_question}")))
+    return tuple(dict.fromkeys((f"\n{prompt.question_mark}", f"\n{next_question.removeprefix(chr(10))}")))

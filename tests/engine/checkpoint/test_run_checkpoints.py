@@ -1,5 +1,6 @@
 """What a run saves and keeps, and what happens when a save goes wrong behind its back."""
 
+import json
 import os
 import resource
 import shutil
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.engine.checkpoint.checkpoint_config import (
     Checkpointer,
     OrbaxCheckpointManagerInterface,
@@ -63,6 +65,18 @@ def best(**rules):
 
 def test_the_best_are_kept_and_the_newest(tmp_path):
     assert save_all(tmp_path, SaveCheckpointConfig(keep=2, **best()), accuracies()) == [2, 4, 5]
+
+
+@pytest.mark.parametrize(("mode", "step"), [("max", 2), ("min", 5)])
+def test_the_best_is_what_a_run_is_asked_by_if_it_says_so(tmp_path, mode, step, capsys):
+    cfg = SaveCheckpointConfig(keep=5, **best(metric_mode=mode))
+    assert len(save_all(tmp_path, cfg, accuracies())) == 5
+    assert checkpoint_folders.find_step(tmp_path, None) == 5
+    said = {checkpoint_folders.BEST_BY: {"metric": "inference_eval/task/eval/accuracy", "mode": mode}}
+    (tmp_path / "run.json").write_text(json.dumps(said))
+    assert checkpoint_folders.find_step(tmp_path, None) == step
+    assert checkpoint_folders.find_step(tmp_path, 4) == 4
+    assert ("step 2 is taken, the best by inference_eval" in capsys.readouterr().err) == (step == 2)
 
 
 def test_the_best_may_be_the_smallest(tmp_path):

@@ -1,6 +1,7 @@
 """Several processes as one run: what flags and environments say, and real processes on this machine."""
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -132,18 +133,21 @@ def test_too_little_or_wrong_is_one_line_that_says_the_mend(argv, environ, messa
 
 JOIN = textwrap.dedent(
     """
-    import argparse, sys
+    import argparse, json, pathlib, sys
     from stepdistill_jax.engine.cluster import distributed
 
     parser = argparse.ArgumentParser()
+    parser.add_argument("result")
     distributed.add_flags(parser)
+    args = parser.parse_args()
     try:
-        with distributed.joined(parser.parse_args()):
+        with distributed.joined(args):
             import jax
             from jax.experimental import multihost_utils
 
             indices = multihost_utils.process_allgather(jax.numpy.asarray(jax.process_index()))
-            print("\\njoined", jax.process_count(), jax.device_count(), indices.tolist(), flush=True)
+            joined = {"processes": jax.process_count(), "devices": jax.device_count(), "indices": indices.tolist()}
+            pathlib.Path(args.result).write_text(json.dumps(joined))
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     """
@@ -151,8 +155,11 @@ JOIN = textwrap.dedent(
 
 
 @pytest.fixture
-def start():
-    """start(index, count, timeout) -> a process of two devices, of a run whose process 0 listens on one free port."""
+def start(tmp_path):
+    """start(index, count, timeout) -> a process of two devices, of a run whose process 0 listens on one free port.
+
+    Once joined, it writes what it sees to INDEX.json: its output is also the library's of CPU collectives, in between.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -165,7 +172,8 @@ def start():
             "JAX_PLATFORMS": "cpu",
         }
         command = [
-            *(sys.executable, "-c", JOIN, f"--coordinator_address=127.0.0.1:{port}"),
+            *(sys.executable, "-c", JOIN, str(tmp_path / f"{index}.json")),
+            f"--coordinator_address=127.0.0.1:{port}",
             *(f"--process_count={count}", f"--process_index={index}", f"--initialization_timeout={timeout}"),
         ]
         started.append(
@@ -179,12 +187,16 @@ def start():
         process.communicate()
 
 
-def test_two_processes_become_one_run(start):
+def test_two_processes_become_one_run(start, tmp_path):
     processes = [start(0, 2), start(1, 2)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    # Among what the library of CPU collectives prints.
-    assert all("joined 2 4 [0, 1]" in output.splitlines() for output, _ in outputs), outputs
+    for index in (0, 1):
+        assert json.loads((tmp_path / f"{index}.json").read_text()) == {
+            "processes": 2,
+            "devices": 4,
+            "indices": [0, 1],
+        }
     assert "2 processes, 4 devices, from the flags" in outputs[0][1]
 
 

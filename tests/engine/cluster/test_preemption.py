@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from stepdistill_jax.engine.cluster import preemption
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,6 +24,55 @@ def test_a_notice_is_seen_and_the_handlers_come_back():
             os.kill(os.getpid(), number)  # clusters send it again
             assert notice.reached(2)
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_an_interrupt_before_the_first_step_is_one_as_in_any_program():
+    with pytest.raises(KeyboardInterrupt), preemption.watched():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_is_a_notice_once_there_are_steps_to_save():
+    with preemption.watched() as notice:
+        notice.begin_steps(saves=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert notice.reached(7)
+        assert notice.exit_status == 130
+    with preemption.watched() as notice:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert notice.exit_status == 75
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_second_interrupt_ends_at_once_whatever_the_process_is_in(saves):
+    code = f"""
+import ctypes
+from stepdistill_jax.engine.cluster import preemption
+with preemption.watched() as notice:
+    notice.begin_steps(saves={saves})
+    print("in a call of C", flush=True)
+    for _ in range(4):  # a signal ends one such sleep, and the second must not be the last
+        ctypes.CDLL(None).sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        promise = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == preemption.INTERRUPTED_STATUS == 130
+    will = (
+        "will save after the step in hand and end"
+        if saves
+        else "will end after the step in hand; it saves no checkpoints"
+    )
+    assert promise == f"SIGINT: the run {will}; once more ends it at once.\n"
+    assert rest == "SIGINT again: ended at once.\n"
 
 
 def test_another_thread_is_left_alone():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stepdistill_jax.base.folder_lock import FolderInUse
 from stepdistill_jax.launching import launch
 
 HEAD = "from __gin__ import dynamic_registration\n"
@@ -13,7 +14,7 @@ WRONG = {
     ),
     "network not there": (
         "from t5x.examples.decoder_only import network",
-        "No module 't5x.examples.decoder_only': there are encoder-decoder models only.",
+        "No module 't5x.examples.decoder_only': our decoder-only network is stepdistill_jax.engine.model.llama.",
     ),
     "foreign module": (
         "import a_package_of_ones_own.tasks",
@@ -24,8 +25,8 @@ WRONG = {
         "utils has no 'DatasetConfg'; nearest 'DatasetConfig'.",
     ),
     "configurable not there": (
-        "from t5x import models\nMODEL = @models.DecoderOnlyModel()",
-        "models has no 'DecoderOnlyModel': there are encoder-decoder models only.",
+        "from t5x import optimizers\nOPTIMIZER = @optimizers.amos()",
+        "optimizers has no 'amos': any Optax optimizer goes through optimizers.wrap_optax_optimizer.",
     ),
     "method": (
         "from t5x import models\nmodels.EncoderDecoderModel.predict_batchs.rng = 1",
@@ -114,3 +115,38 @@ def test_a_binding_means_the_network_that_is_configured_whatever_was_before(tmp_
         ValueError, match=r"'network.T5Config' may be any of t5x.examples.*; give the whole name"
     ):
         launch.read_config([str(file)], ["network.T5Config.emb_dim = 16"])
+
+
+def raising(error):
+    """What `configured` makes of an error of the function that it calls, without the calls behind it."""
+
+    def fail():
+        raise error
+
+    with pytest.raises((OSError, type(error))) as caught:
+        launch.configured(fail)
+    return caught.value
+
+
+def test_a_full_disk_that_tensorflow_finds_is_one_line():
+    import tensorflow as tf
+
+    text = "{{function_node __wrapped__Flush}} /runs/tiny/train/events.out; No space left on device\n\tFailed to flush 9 events"
+    full = raising(tf.errors.ResourceExhaustedError(None, None, text))
+    assert type(full) is OSError
+    assert str(full) == (
+        "/runs/tiny/train/events.out can't be written: No space left on device. Make room, then start the same command again."
+    )
+    other = tf.errors.InvalidArgumentError(None, None, "{{node}} shapes differ")
+    assert raising(other) is other
+
+
+def test_an_owner_of_a_folder_is_not_lost_among_the_other_errors():
+    import gin
+
+    @gin.configurable
+    def a_function_of_this_test():
+        raise FolderInUse("MODEL_DIR runs/tiny is in use")
+
+    with pytest.raises(FolderInUse, match=r"^MODEL_DIR runs/tiny is in use$"):
+        launch.configured(a_function_of_this_test)

@@ -10,9 +10,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from stepdistill_jax.base import locations
 from stepdistill_jax.engine.data import token_cache
 from stepdistill_jax.engine.data.content_key import content_key
-from stepdistill_jax.engine.data.tokenized_task import TooManyExamples
+from stepdistill_jax.engine.data.tokenized_task import TooManyExamples, fit_of_first
 
 LENGTHS = {"inputs": 6, "targets": 6}
 ROWS = [([9] * 3, [4, 1]), ([9] * 8, [5, 1]), ([9] * 5, [])]
@@ -123,7 +124,7 @@ def test_without_a_cache_every_start_reads_the_records(task, records, cache, mon
 def test_the_cache_lies_with_the_data_unless_it_is_named(monkeypatch, tmp_path):
     monkeypatch.delenv("STEPDISTILL_CACHE_DIR")
     monkeypatch.setenv("STEPDISTILL_DATA_DIR", str(tmp_path))
-    assert token_cache.cache_folder() == tmp_path / "token_cache"
+    assert locations.cache_dir() == tmp_path / "token_cache"
 
 
 def test_whatever_changes_the_ids_changes_the_key(task, records):
@@ -239,3 +240,39 @@ def test_a_split_without_examples_is_named(task, cache):
     with pytest.raises(ValueError, match="made_up/empty: no examples; prepare the dataset again"):
         tokenized(task, split="empty")
     assert list(cache.iterdir()) == []
+
+
+def test_an_entry_keeps_what_did_not_fit_and_one_without_is_made_again(tmp_path, cache):
+    words = seqio.ByteVocabulary()
+    texts = ["short", "much too long", "much too long"]
+    task = seqio.Task(
+        "texts",
+        source=seqio.FunctionDataSource(
+            lambda split, shuffle_files=False, seed=None: tf.data.Dataset.from_tensor_slices(
+                {"inputs": texts, "targets": texts, "learnt_label": texts}
+            ),
+            splits=("train",),
+        ),
+        preprocessors=[
+            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=True),
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features={name: seqio.Feature(words, add_eos=True) for name in LENGTHS},
+    )
+    task.source.content_id = lambda split: "1"
+    first = tokenized(task, {"inputs": 16, "targets": 6})
+    targets = first.fit.features["targets"]
+    assert (targets.num_examples, targets.num_cut, targets.num_cut_tokens, targets.longest) == (3, 2, 16, 14)
+    assert (first.fit.features["inputs"].num_cut, first.fit.labels.num_cut) == (0, 2)
+    assert tokenized(task, {"inputs": 16, "targets": 6}).fit == first.fit
+    (meta,) = cache.glob("*/meta.json")
+    kept = json.loads(meta.read_text())
+    del kept["fit"]
+    meta.write_text(json.dumps(kept))
+    assert tokenized(task, {"inputs": 16, "targets": 6}).fit == first.fit
+    assert "fit" in json.loads(meta.read_text())
+
+
+def test_of_a_split_too_large_to_tokenise_the_first_are_counted(task):
+    fit, num_examples = fit_of_first(task, split="train", lengths=LENGTHS)
+    assert (num_examples, fit.labels) == (3, None)

@@ -34,6 +34,14 @@ def test_one_improvement_among_them_starts_patience_anew():
     assert said == [False, False, False, False, True]
 
 
+def test_the_first_look_stops_nothing_however_small_the_patience():
+    assert looks(EarlyStoppingAction(("task", "accuracy"), "max", patience=1), [3.0, 4.0, 4.0]) == [
+        False,
+        False,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("tolerance", [{"atol": 0.5}, {"rtol": 0.5}])
 def test_a_change_within_the_tolerance_is_no_improvement(tolerance):
     action = EarlyStoppingAction(("task", "accuracy"), "max", patience=2, **tolerance)

@@ -27,7 +27,7 @@ def loss_and_gradient(make_model, make_batch):
     ("config_changes", "ways"),
     [
         ({}, [(True, "none"), (True, "minimal"), (False, "full")]),
-        (PER_LAYER, [(True, "full")]),
+        pytest.param(PER_LAYER, [(True, "full")], marks=pytest.mark.slow),
     ],
     ids=["shared_bias", "bias_in_every_layer"],
 )

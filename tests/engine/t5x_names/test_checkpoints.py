@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import jax
@@ -192,11 +193,13 @@ def test_a_run_with_a_torn_checkpoint_can_save_that_step_again(torn, saved, abst
 
 def test_a_folder_without_a_whole_state_is_refused(torn, abstract_state, mesh):
     shutil.rmtree(torn / "checkpoint_40" / "state")
-    with pytest.raises(FileNotFoundError, match=r"checkpoint_40 is not a checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoint_40 is damaged: .* not as saved: .*\(missing\)"):
         restore_checkpoint(torn / "checkpoint_40", abstract_state(), mesh)
+    with pytest.raises(FileNotFoundError, match=r"checkpoint_40 is not a checkpoint"):
+        restore_checkpoint(torn / "checkpoint_40", abstract_state(), mesh, verify=False)
 
 
-def test_every_array_that_does_not_fit_is_named_in_one_line(saved, abstract_state, mesh):
+def test_what_does_not_fit_is_named_in_one_line(saved, abstract_state, mesh):
     folder, _ = saved
     other = abstract_state(emb_dim=24, num_decoder_layers=2, mlp_activations=("linear",))
     with pytest.raises(ValueError, match="does not fit the model") as caught:
@@ -204,15 +207,18 @@ def test_every_array_that_does_not_fit_is_named_in_one_line(saved, abstract_stat
     message = str(caught.value)
     assert "\n" not in message
     assert "target/token_embedder/embedding has shape (40, 16), the model wants (40, 24)" in message
-    assert "target/decoder/layers_{0-1}/mlp/wi/kernel is missing" in message
+    assert re.search(r"target/decoder/layers_\S+ is missing", message)
     assert "target/encoder/layers_0/mlp/wi_0/kernel is not in the model" in message
     assert "state/param_states" not in message  # they follow the parameters
-    assert "target/encoder/encoder_norm/scale has shape (16,), the model wants (24,)" in message
+    assert re.search(
+        r"target/decoder/decoder_norm/scale \(and \d more\) has shape \(16,\), the model wants \(24,\)",
+        message,
+    )
 
 
 def test_parameters_alone_may_not_lack_anything_either(saved, abstract_state, mesh):
     folder, _ = saved
-    with pytest.raises(ValueError, match=r"target/decoder/layers_1/mlp/wo/kernel is missing"):
+    with pytest.raises(ValueError, match=r"target/decoder/layers_1/\S+ is missing; .*; and 10 more such"):
         restore_checkpoint(
             folder / "checkpoint_40", abstract_state(num_decoder_layers=2), mesh, params_only=True
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stepdistill_jax.base.text_fit import FeatureFit, TaskFit
 from stepdistill_jax.report.runs.folder import read_run, read_runs
 
 
@@ -143,7 +144,7 @@ def test_runs_of_equal_names_are_told_apart_and_repeats_count_once(run_folder, t
         ("cqa_teacher_label", "cqa", "task_distillation"),
         ("my_set_step_by_step", "my_set", "step_by_step"),
         ("cqa_step_by_step_teacher_label", "cqa", "step_by_step_teacher_label"),
-        ("other", "other", "unknown"),
+        ("mine", "svamp", "mine"),
     ],
 )
 def test_method_and_dataset_are_read_from_the_task_where_run_json_does_not_say(
@@ -153,3 +154,22 @@ def test_method_and_dataset_are_read_from_the_task_where_run_json_does_not_say(
     (folder / "run.json").write_text(json.dumps({"mixture_or_task_name": task}))
     run = read_run(folder, name="a")
     assert (run.dataset, run.method) == (dataset, method)
+
+
+def test_the_share_of_training_texts_that_did_not_fit_is_noted(run_folder):
+    folder = run_folder("a")
+    settings = json.loads((folder / "run.json").read_text())
+    cut = FeatureFit(num_examples=40, num_cut=10, num_cut_tokens=90, num_tokens=400, longest=30, room=8)
+    settings["text_fit"] = {"svamp_rationale": TaskFit({"inputs": FeatureFit(40), "targets": cut}).as_dict()}
+    (folder / "run.json").write_text(json.dumps(settings))
+    assert read_run(folder, name="a").notes == (
+        "svamp_rationale/train: 10 of 40 (25 %) targets are cut at 8 tokens: 90 of 400 tokens are left out, the longest has 30.",
+    )
+
+
+def test_a_text_fit_of_another_form_is_an_error_that_names_the_file(run_folder):
+    folder = run_folder("a")
+    settings = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(settings | {"text_fit": {"svamp_label": 3}}))
+    with pytest.raises(ValueError, match=r"run\.json: its text_fit is not what a run writes"):
+        read_run(folder, name="a")

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from stepdistill_jax.report.runs.folder import read_runs
+from stepdistill_jax.report.runs.folder import Accuracy, read_runs
 from stepdistill_jax.report.runs.tables import (
     COLUMNS,
     comma_separated,
@@ -30,11 +30,18 @@ PALM = {
 }
 
 
-def test_standard_error_is_that_of_a_mean_of_zeros_and_ones():
-    for right, total in ((148, 200), (1, 3), (0, 10), (10, 10)):
+def test_of_many_rows_the_standard_error_is_that_of_a_mean_of_zeros_and_ones():
+    for right, total in ((14_800, 20_000), (10_000, 30_000)):
         answers = [1.0] * right + [0.0] * (total - right)
         expected = 100 * statistics.pstdev(answers) / math.sqrt(total)
-        assert accuracy_standard_error(right, total) == pytest.approx(expected)
+        assert accuracy_standard_error(right, total) == pytest.approx(expected, rel=1e-3)
+
+
+def test_everything_right_is_not_certain():
+    assert Accuracy("test", 30, 30).text == "100.0 (88.6 to 100.0)"
+    assert Accuracy("test", 0, 30).text == "0.0 (0.0 to 11.4)"
+    assert accuracy_standard_error(30, 30) == pytest.approx(accuracy_standard_error(0, 30))
+    assert accuracy_standard_error(30, 30) == pytest.approx((100 - 88.64866) / 2 / 1.959964, rel=1e-4)
 
 
 def test_paired_difference_equals_mean_and_error_of_the_row_differences():
@@ -49,7 +56,7 @@ def test_paired_difference_equals_mean_and_error_of_the_row_differences():
 
 def test_unpaired_errors_add_in_squares():
     difference = unpaired_difference((120, 200), (50, 100))
-    expected = 100 * math.sqrt(0.6 * 0.4 / 200 + 0.5 * 0.5 / 100)
+    expected = math.hypot(accuracy_standard_error(120, 200), accuracy_standard_error(50, 100))
     assert (difference.points, difference.standard_error) == (pytest.approx(10.0), pytest.approx(expected))
     assert difference.below_noise
 
@@ -104,7 +111,8 @@ def test_runs_with_other_test_rows_or_datasets_are_not_compared(run_folder):
 def test_where_every_row_points_the_same_way_the_exact_test_decides_and_no_formula(run_folder):
     runs = read_runs([run_folder("a", num_correct=200), run_folder("b", num_correct=0)])
     assert "standard error of 0.0: McNemar's p < 0.0001, beyond the noise" in comparisons(make_rows(runs))[0]
-    assert unpaired_difference((200, 200), (0, 200)).below_noise
+    assert not unpaired_difference((200, 200), (0, 200)).below_noise
+    assert unpaired_difference((3, 3), (2, 3)).below_noise
     same = read_runs([run_folder("c", num_correct=200), run_folder("d", num_correct=200)])
     assert "equally accurate" in comparisons(make_rows(same))[0]
 
@@ -141,7 +149,8 @@ def test_csv_reads_back_and_markdown_has_a_cell_for_each_column(run_folder):
     records = list(csv.DictReader(io.StringIO(comma_separated(rows))))
     assert [record["run"] for record in records] == ["palm-540b", "a", "b|c"]
     assert float(records[1]["test_percent"]) == 60.0
-    assert float(records[1]["test_standard_error_points"]) == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 200))
+    low, high = (float(records[1][f"test_{end}_percent"]) for end in ("low", "high"))
+    assert (low, high) == (pytest.approx(53.0837, abs=1e-4), pytest.approx(66.5394, abs=1e-4))
     assert records[2]["test_percent"] == ""
     lines = markdown(rows).splitlines()
     assert all(line.replace("\\|", "").count("|") == len(COLUMNS) + 1 for line in lines)

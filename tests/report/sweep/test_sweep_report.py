@@ -101,7 +101,7 @@ def test_the_papers_figures_are_drawn_with_baseline_and_teacher(sweep):
 
 def test_captions_say_command_version_and_n(sweep):
     page = (sweep / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Drawn by <code>stepdistill report small</code> (stepdistill-jax" in page
+    assert "Drawn by <code>stepdistill report .</code> in the folder small (stepdistill-jax" in page
     assert "from runs of 0.1.0" in page
     assert f"n = 2 seeds a point, {NUM_ROWS} test rows; bars: ± one standard error over seeds" in page
 
@@ -127,7 +127,7 @@ def test_differences_below_the_noise_are_said_to_be_so(tmp_path):
         in page
     )
     assert "svamp: 200 test rows" in page
-    assert "binomial standard error of 3.5 points (at 50.0 %)" in page
+    assert "one run&#39;s 50.0 % stands for 43.1 to 56.9 % (Wilson&#39;s 95 % interval)" in page
 
 
 def test_answers_that_are_not_those_of_the_result_are_not_compared(tmp_path):
@@ -162,6 +162,26 @@ def test_an_unfinished_run_is_named_and_in_no_table(tmp_path):
     page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
     assert "not finished, and in no table: svamp-step_by_step-tiny-s1.00-l1-seed0" in page
     assert len(table(tmp_path, "runs")) == 1
+
+
+def test_the_page_has_the_title_of_the_experiment_file(tmp_path):
+    make_sweep_run(tmp_path, method="fine_tuning")
+    assert f"<h1>Sweep {tmp_path.name}</h1>" in write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    (tmp_path / "experiment.toml").write_text('title = "Rationales <or> none"\n')
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert "<h1>Rationales &lt;or&gt; none</h1>" in page
+    assert 'href="#noise"' in page
+
+
+def test_curves_tell_settings_of_one_method_apart_and_show_rationales_losses(tmp_path):
+    for weight in (0.3, 1.0):
+        run = make_sweep_run(tmp_path, method="step_by_step", weight=weight)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows = [row | ({"rationale_loss": 2.0 * weight} if row["split"] == "train" else {}) for row in rows]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert "step-by-step, λ 0.3: 0.6 at step 400; step-by-step: 2 at step 400" in page
+    assert (tmp_path / "report" / "figures" / "svamp-tiny-rationale_loss.png").is_file()
 
 
 def test_lambda_is_an_axis_of_its_own(tmp_path):

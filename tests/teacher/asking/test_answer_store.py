@@ -80,3 +80,22 @@ def test_the_store_is_plain_sqlite(tmp_path):
         store.commit(Batch(answers=[(REQUEST, Answer("yes"))]))
     rows = sqlite3.connect(tmp_path / "answers.sqlite").execute("select example_id, text from answers")
     assert rows.fetchall() == [("plums/train/0", "yes")]
+
+
+def test_a_store_of_an_earlier_version_is_read_written_and_merged(tmp_path, earlier_store):
+    earlier_store(tmp_path / "a.sqlite", [(REQUEST, "paid for")])
+    other = Request("plums/train/1", "model", "x")
+    thoughtful = Answer("yes", "stop", 3, 4, "m-1", "Hm.")
+    paid = {REQUEST.key: Answer("paid for", "stop", 3, 4, "m-1")}
+    with (
+        AnswerStore(tmp_path / "a.sqlite", read_only=True) as old,
+        AnswerStore(tmp_path / "b.sqlite") as new,
+    ):
+        assert old.replies([REQUEST.key]) == paid
+        new.copy_from(old)
+        assert new.replies([REQUEST.key]) == paid
+    with AnswerStore(tmp_path / "a.sqlite") as store:
+        store.commit(Batch(answers=[(other, thoughtful)]))
+    with AnswerStore(tmp_path / "a.sqlite") as store:
+        assert store.replies([REQUEST.key, other.key]) == {**paid, other.key: thoughtful}
+        assert store.counters()["asked"] == 1

@@ -1,6 +1,7 @@
 """Jobs in processes of their own: killed, stopped, and split over workers; what they cost, and what comes out."""
 
 import base64
+import dataclasses
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.mock_llm_forms import FORMS, Said, in_form
 from bench.mock_llm_server import MockServer, Reply, plums
 from stepdistill_jax.datasets import record_io
 
@@ -289,3 +291,39 @@ def test_the_key_is_in_no_file_that_a_run_wrote(processes, server, data, credent
         for secret in (KEY, "hunter2", basic):
             assert secret.encode() not in path.read_bytes(), path
     assert _manifest(data)["requests"]["failed"] == {"HTTP 400": 1}
+
+
+SLOW_FORMS = ("vllm", "llama.cpp", "hosted")
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["vllm with a reasoning parser", *(pytest.param(form, marks=pytest.mark.slow) for form in SLOW_FORMS)],
+)
+def test_a_killed_job_of_a_reasoning_model_writes_the_same_bytes(
+    processes, server, data, prepared, tmp_path, form
+):
+    behave = in_form(
+        FORMS[form],
+        lambda n: Said(
+            f"Is it {n}? " * (1 + n % 7), "" if n % 5 == 0 else f"Two more. The answer is 2 * ({n} + 2)."
+        ),
+    )
+    server.behaviour = lambda *asked: dataclasses.replace(behave(*asked), latency_seconds=LATENCY_SECONDS)
+    more = ["--max_tokens", "24", "--rationale_from", "thoughts"]
+    if form == "hosted":
+        for option in ("max_tokens_field=max_completion_tokens", "temperature=none", "stop=none"):
+            more += ["--teacher_option", option]
+    whole = shutil.copytree(prepared, tmp_path / "whole")
+    assert processes.run(*_command(whole, server, *more)) == 0
+    asked = server.asked.total()
+    assert asked == ROWS
+    server.answered.clear()
+    pid = processes.start(*_command(data, server, *more))
+    _kill_when(server, ROWS // 2, pid, signal.SIGKILL)
+    assert processes.wait() == -signal.SIGKILL
+    assert processes.run(*_command(data, server, *more)) == 0
+    assert server.asked.total() - asked <= ROWS + CONCURRENCY
+    assert _record_files(data) == _record_files(whole)
+    assert _manifest(data)["unparsed"] == _manifest(whole)["unparsed"]
+    assert sum(_manifest(data)["parsed"].values()) > ROWS // 3

@@ -9,7 +9,8 @@ import pytest
 from bench.mock_llm_server import MockServer, Reply
 from stepdistill_jax.teacher import Message, ModelSettings, Request, RequestError, Sampling
 from stepdistill_jax.teacher.asking.answer_store import AnswerStore, Batch
-from stepdistill_jax.teacher.backends.openai_teacher import make, request_body, retry_after_seconds
+from stepdistill_jax.teacher.backends.openai_bodies import request_body
+from stepdistill_jax.teacher.backends.openai_teacher import make, retry_after_seconds
 from stepdistill_jax.teacher.backends.secrets import Redactor, public_url, secrets_of_url
 
 
@@ -27,6 +28,9 @@ def no_key(monkeypatch):
         ("m", {"base_url": "localhost:8000"}, "not a URL such as"),
         ("m", {"base_url": "http://x/v1", "api": "edits"}, "use chat or completions"),
         ("m", {"base_url": "http://x/v1", "options": {"heat": 3}}, "--teacher_option heat"),
+        ("m", {"base_url": "http://x/v1", "options": {"temperature": 1}}, "a value is set by --temperature"),
+        ("m", {"base_url": "http://x/v1", "options": {"extra_body": 1}}, "give a JSON object"),
+        ("m", {"base_url": "http://x/v1", "options": {"response_format": "xml"}}, "use json or json_schema"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_the_first_request(model, settings, words):
@@ -78,6 +82,35 @@ def test_urls_are_shown_without_what_is_secret_in_them():
     shown = Redactor(secrets_of_url(url))("p@ss p%40ss abc123 dXNlcjpwQHNz fine")
     assert shown == "[hidden] [hidden] [hidden] [hidden] fine"
     assert Redactor(['a"b\\c'])(json.dumps({"said": 'a"b\\c'})) == '{"said": "[hidden]"}'
+
+
+@pytest.mark.parametrize(
+    ("query", "secrets"),
+    [
+        ("api-version=2024-06-01&deployment=plums", []),
+        ("api-key=one&key=two&accessToken=three&X-Amz-Signature=four", ["one", "two", "three", "four"]),
+        ("sig=a%2Bb&design=c&monkey=d&client_secret=e&code=f", ["a%2Bb", "e", "f", "a+b"]),
+    ],
+)
+def test_values_of_a_query_are_secret_where_their_names_say_so(query, secrets):
+    assert sorted(set(secrets_of_url(f"https://host/v1?{query}"))) == sorted(secrets)
+
+
+@pytest.mark.parametrize(
+    "key", ["EMPTY", "none", "ollama", "x", "hunter2", "sk-no-key-required", "token-abc123"]
+)
+def test_a_short_key_or_a_placeholder_changes_no_answer(key):
+    answer = f"x {key} is none of the EMPTY boxes, {key}."
+    assert Redactor([key]).in_answer(answer) == (answer, 0)
+
+
+def test_a_real_key_is_hidden_wherever_it_is_and_a_short_one_in_a_servers_words():
+    redact = Redactor(["sk-proj-0123456789abcdef", "hunter2", "EMPTY", "abc"])
+    assert redact.in_answer("(sk-proj-0123456789abcdef1) hunter2") == ("([hidden]1) hunter2", 1)
+    assert (
+        redact("hunter2! hunter22 EMPTY abc 'sk-proj-0123456789abcdef'")
+        == "[hidden]! hunter22 EMPTY abc '[hidden]'"
+    )
 
 
 REQUEST = Request("e", "m", (Message("user", "hi"),))
@@ -137,3 +170,52 @@ def test_a_key_that_is_none_is_refused_without_being_shown(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\u2026mine")
     with pytest.raises(ValueError, match=r"\$OPENAI_API_KEY holds no key: .* ASCII\.$"):
         make("m", ModelSettings(base_url="http://x/v1"))
+
+
+def _message(**fields):
+    return json.dumps({"choices": [{"message": fields, "finish_reason": "stop"}]}).encode()
+
+
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm. "}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"content": "yes", "reasoning_content": "Hm."}, ("yes", "Hm.", "stop")),
+        ({"content": None, "reasoning": "Hm."}, ("", "Hm.", "stop")),
+        ({"content": "", "reasoning_content": "Hm.", "reasoning": "Hm."}, ("", "Hm.", "stop")),
+        ({"reasoning_content": "Hm."}, ("", "Hm.", "stop")),
+        ({"content": [{"type": "text", "text": "y"}, {"type": "text", "text": "es"}]}, ("yes", "", "stop")),
+        ({"content": [THINKING, {"type": "text", "text": "yes"}]}, ("yes", "Hm. ", "stop")),
+        ({"content": [{"type": "reasoning", "text": "Hm."}]}, ("", "Hm.", "stop")),
+        ({"content": None, "refusal": "I can't."}, ("I can't.", "", "refusal")),
+        ({"content": None}, ("", "", "stop")),
+    ],
+)
+def test_text_and_thoughts_are_told_apart_in_every_form(fields, expected):
+    with MockServer(lambda *_: Reply(raw=_message(**fields))) as server:
+        answer = _ask(make("m", ModelSettings(base_url=server.url)))
+    assert (answer.text, answer.thoughts, answer.finish_reason) == expected
+
+
+@pytest.mark.parametrize("content", [7, {"text": "yes"}, ["yes"], [{"type": "image_url"}], [{"text": "yes"}]])
+def test_content_of_another_shape_is_malformed(content):
+    with (
+        MockServer(lambda *_: Reply(raw=_message(content=content))) as server,
+        pytest.raises(RequestError, match="malformed answer"),
+    ):
+        _ask(make("m", ModelSettings(base_url=server.url)))
+
+
+def test_a_field_that_a_request_has_as_null_is_not_sent():
+    extra = '{"temperature": null, "stop": null, "reasoning_effort": "low"}'
+    _, body = request_body(Request("e", "m", "hi", Sampling(stop=("Q:",), extra=extra)))
+    assert body == {"model": "m", "max_tokens": 256, "reasoning_effort": "low", "prompt": "hi"}
+
+
+def test_options_say_which_fields_a_request_carries():
+    options = {"temperature": "none", "reasoning_effort": "low", "extra_body": {"min_p": 0.1}}
+    teacher = make("m", ModelSettings(base_url="http://x/v1", options={**options, "response_format": "json"}))
+    assert teacher.extra == {"min_p": 0.1, "temperature": None, "reasoning_effort": "low"}
+    assert teacher.response_format == "json"

@@ -166,20 +166,22 @@ def test_serve_answers_by_url_until_it_is_ended(tmp_path):
 def test_second_server_by_url_gives_the_same_records(plums):
     from stepdistill_jax.datasets import record_io
     from stepdistill_jax.teacher import JobSettings, PromptSettings, teach
+    from stepdistill_jax.teacher.answers.records import NothingParsed
 
     settings = {
         "data_dir": plums.data_dir,
         "prompting": PromptSettings(max_tokens=6),
         "job_settings": JobSettings(concurrency=2, rows={"train": 3}),
     }
-    teach("plums", teacher="smollm2", **settings)
-    with smollm2.running(smollm2.ServerOptions()) as server:
-        by_url = ModelSettings(base_url=server.url, api="completions")
+    six_tokens_are_no_answer = pytest.raises(NothingParsed, match="3 x cut at max_tokens")
+    with six_tokens_are_no_answer:
+        teach("plums", teacher="smollm2", **settings)
+    with smollm2.running(smollm2.ServerOptions()) as server, six_tokens_are_no_answer:
         teach(
             "plums",
             teacher=f"openai:{smollm2.MODEL}",
             teacher_name="by-url",
-            model_settings=by_url,
+            model_settings=ModelSettings(base_url=server.url, api="completions"),
             **settings,
         )
     own, other = (

@@ -204,3 +204,43 @@ def test_flags_say_the_settings():
     for wrong in ("--temperature 3", "--top_p 0", "--max_tokens 0", "--samples 0"):
         with pytest.raises(ValueError, match=wrong.split()[0]):
             prompt_settings(parser.parse_args(wrong.split()))
+
+
+# The first characters of the keys that version 0.1.0 asked under: as a chat and as a text, with all worked examples and none.
+KEYS = {
+    "anli": ["ed7a3f5bb186", "2c5fe67999f8", "7ba3386cd249", "a0aab1bc1f3e"],
+    "asdiv": ["071195529d0f", "0d2115c34cf3", "f8220d0c2a70", "fea4ec0f64a6"],
+    "cqa": ["ddf42ef69520", "750e6fd133d6", "1fa697ab95e3", "75fe1979de09"],
+    "esnli": ["b169cdf2909d", "035589b7bbee", "8f0327983993", "0a6a643980a6"],
+    "svamp": ["d7942258b660", "06a650e5e7a2", "b066b3f1f11e", "4a71ed89438f"],
+    "wordproblems": ["59b4e5b5cc81", "4938940a3cba", "cd152b2370d2", "9fed6088b5d0"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_what_was_asked_before_is_not_asked_again_by_default(name):
+    keys = [
+        make_prompting(
+            datasets.get(name),
+            model=SimpleNamespace(name="m", model="m", chat=chat),
+            settings=PromptSettings(shots=shots),
+            labels=(),
+            examples=tuple,
+        )
+        .requests(datasets.Example(f"{name}/train/0", name, "train", "Why?", "x", "train", 0), {})[0]
+        .key[:12]
+        for chat in (True, False)
+        for shots in (None, 0)
+    ]
+    assert keys == KEYS[name]
+
+
+def test_fields_besides_are_in_the_request_and_a_temperature_is_given_once():
+    model = SimpleNamespace(name="m", model="m", chat=True, extra={"temperature": None, "min_p": 0.1})
+    settings = {"labels": (), "examples": tuple}
+    dataset = datasets.get("wordproblems")
+    rules = QualityRules(samples=2)  # the server's own temperature is not 0
+    prompting = make_prompting(dataset, model=model, settings=PromptSettings(rules=rules), **settings)
+    assert [json.loads(r.sampling.extra) for r in prompting.requests(ROW, {})] == [model.extra] * 2
+    with pytest.raises(ValueError, match=r"--temperature=0.7 and --teacher_option temperature=none"):
+        make_prompting(dataset, model=model, settings=PromptSettings(temperature=0.7), **settings)

@@ -3,12 +3,13 @@
 import pytest
 
 from stepdistill_jax.datasets import CompletionFormat
-from stepdistill_jax.teacher.prompting.tolerant_parsing import parse_answer
+from stepdistill_jax.teacher.prompting.tolerant_parsing import LabelForm, parse_answer
 
 EQUATION = CompletionFormat()
 BRACKETS = CompletionFormat("The answer is", "Q:", r"(\(.*\))")
 NLI = CompletionFormat("Answer:", "Q:", r"^ (.*?)\s*$")
 LABELS = ("entailment", "neutral", "contradiction")
+SUMS = LabelForm(equation=True)
 CQA = CompletionFormat("So the answer is", "Q:", r"\(.\)\s*(.+?)\s*\.?\s*(?:\(.\)|$)")
 CHOICES = ("bank", "wooded area", "bank account", "bridge", "bridge")
 
@@ -28,7 +29,7 @@ CHOICES = ("bank", "wooded area", "bank account", "bridge", "bridge")
     ],
 )
 def test_equation_is_read_whatever_stands_around_it(behind, label):
-    parsed = parse_answer(f"Two steps. {behind}", EQUATION, equation=True)
+    parsed = parse_answer(f"Two steps. {behind}", EQUATION, SUMS)
     assert (parsed.rationale, parsed.label, parsed.unparsed_reason) == ("Two steps.", label, "")
 
 
@@ -50,13 +51,13 @@ def test_equation_is_read_whatever_stands_around_it(behind, label):
     ],
 )
 def test_equation_that_is_not_certain_is_named(text, reason):
-    parsed = parse_answer(text, EQUATION, equation=True)
+    parsed = parse_answer(text, EQUATION, SUMS)
     assert (parsed.label, parsed.unparsed_reason) == ("", reason)
 
 
 def test_brackets_of_svamp_may_be_left_out():
-    assert parse_answer("a. The answer is 8 - 3 = 5 marbles.", BRACKETS, equation=True).label == "8 - 3"
-    assert parse_answer("a. The answer is (8 - 3).", BRACKETS, equation=True).label == "(8 - 3)"
+    assert parse_answer("a. The answer is 8 - 3 = 5 marbles.", BRACKETS, SUMS).label == "8 - 3"
+    assert parse_answer("a. The answer is (8 - 3).", BRACKETS, SUMS).label == "(8 - 3)"
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,14 @@ def test_brackets_of_svamp_may_be_left_out():
     ],
 )
 def test_label_of_nli_is_read_where_it_is_certain(text, label):
-    assert parse_answer(text, NLI, choices=LABELS).label == label
+    assert parse_answer(text, NLI, LabelForm(LABELS)).label == label
 
 
 @pytest.mark.parametrize(
     "behind", ["entailment or neutral", "entailment, not neutral", "entailed", "c", "en", "entail\n\nmore"]
 )
 def test_label_of_nli_that_is_not_certain_is_no_choice(behind):
-    parsed = parse_answer(f"A dog. Answer: {behind}", NLI, choices=LABELS)
+    parsed = parse_answer(f"A dog. Answer: {behind}", NLI, LabelForm(LABELS))
     assert (parsed.label, parsed.unparsed_reason) == ("", "label not among the choices")
 
 
@@ -96,19 +97,21 @@ def test_label_of_nli_that_is_not_certain_is_no_choice(behind):
     ],
 )
 def test_choice_is_read_by_letter_or_text(behind, label):
-    assert parse_answer(f"a. So the answer is {behind}", CQA, choices=CHOICES, lettered=True).label == label
+    assert (
+        parse_answer(f"a. So the answer is {behind}", CQA, LabelForm(CHOICES, lettered=True)).label == label
+    )
 
 
 @pytest.mark.parametrize(
     "behind", ["(a) bank account", "(f) cave", "(b) bank", "cave", "(b) wooded area (c) bank"]
 )
 def test_letter_and_text_that_differ_are_no_choice(behind):
-    parsed = parse_answer(f"a. So the answer is {behind}", CQA, choices=CHOICES, lettered=True)
+    parsed = parse_answer(f"a. So the answer is {behind}", CQA, LabelForm(CHOICES, lettered=True))
     assert parsed.unparsed_reason == "label not among the choices"
 
 
 def test_any_text_is_a_label_where_there_are_no_choices():
-    parsed = parse_answer("a. **So the answer is:** 'a piano'.\nmore", CompletionFormat())
+    parsed = parse_answer("a. **So the answer is:** 'a piano'.\nmore", CompletionFormat(), LabelForm())
     assert (parsed.rationale, parsed.label) == ("a.", "a piano")
 
 
@@ -122,6 +125,6 @@ def test_very_long_output_is_read_in_no_time():
         "a. So the answer is " + "9 " * 100_000,
         " \n" * 100_000,
     ):
-        parse_answer(text, EQUATION, equation=True)
-        parse_answer(text, CQA, choices=CHOICES, lettered=True)
+        parse_answer(text, EQUATION, SUMS)
+        parse_answer(text, CQA, LabelForm(CHOICES, lettered=True))
     assert time.monotonic() - start < 5

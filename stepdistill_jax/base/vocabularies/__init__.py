@@ -1,0 +1,1 @@
+"""Vocabularies as their files hold them: SentencePiece's models, and tokenizer.json."""

@@ -1,0 +1,1 @@
+"""What came from what: records told by their content, and whether those that meet belong together."""

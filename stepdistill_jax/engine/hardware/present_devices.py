@@ -1,0 +1,22 @@
+"""Whether JAX finds the devices that it is told to use."""
+
+import os
+
+import jax
+
+
+def check_devices() -> None:
+    """Opens JAX's devices.
+
+    Raises:
+      ValueError: if there are none of the kind that JAX_PLATFORMS asks for: names it, and the mend.
+    """
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # JAX's own, of which the first says nothing
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+        reason = f" ({' '.join(str(error).split())})" if str(error) else ""
+        raise ValueError(
+            f"JAX finds no device for JAX_PLATFORMS={asked}{reason}; unset it to take what is there, or install JAX for that "
+            "kind of device, e.g. pip install 'jax[cuda13]'."
+        ) from error

@@ -1,0 +1,111 @@
+"""Which of a question's choices a language model's answer names: by letter, by text, or by both, which must agree."""
+
+import re
+from collections.abc import Sequence
+
+from stepdistill_jax.teacher.answers.parsing import NO_LABEL, NOT_A_CHOICE
+from stepdistill_jax.teacher.prompting import plain_text
+
+MOST_CHARACTERS = 4000  # that are looked at
+SHORTEST_TRUNCATED = 3  # characters of a label that was cut
+
+_QUOTES = "\"'“”‘’«»`*_ \t\n"
+_NAMED = re.compile(r"(?:option|choice|answer)s?\b[\s:]*", re.IGNORECASE)
+_LETTER_FIRST = re.compile(r"\(?([A-Za-z])(?:[).:]+\s*|$)(.*)")
+_LETTER_LAST = re.compile(r"(.+?)\s*\(([A-Za-z])\)")
+_ARTICLE = re.compile(r"(?:an?|the)\s+")
+
+
+def read_choice(
+    text: str, choices: Sequence[str], *, lettered: bool, is_cut: bool | None = None
+) -> tuple[str, str]:
+    """(label, '') or ('', reason), from what stands behind an answer marker.
+
+    Args:
+      text: raw.
+      choices: the label comes back as spelt here.
+      lettered: whether the question lists them as (a), (b), …, so that a letter names one.
+      is_cut: whether the text was cut, so that its last word may not be whole; None where nobody says.
+    """
+    text = plain_text.without_marks(plain_text.plain(text.lstrip()[:MOST_CHARACTERS]))
+    lines = [line for line in text.splitlines() if line.strip(_QUOTES + ".:$")]
+    if not lines:
+        return "", NO_LABEL
+    is_last = len(lines) == 1
+    label = _meant(
+        lines[0],
+        choices,
+        lettered=lettered,
+        may_be_cut=is_last and is_cut is not False,
+        is_cut=is_last and is_cut is True,
+    )
+    if lettered and any(named != label for named in _bracketed_letters(lines[0], choices)):
+        label = ""
+    return (label, "") if label else ("", NOT_A_CHOICE)
+
+
+def _meant(line: str, choices: Sequence[str], *, lettered: bool, may_be_cut: bool, is_cut: bool) -> str:
+    """The one choice that the line can mean, '' if there is none or more than one."""
+    text = _NAMED.sub("", line.strip(_QUOTES + ":$"), count=1) if lettered else line
+    text = text.strip(_QUOTES + ":$").removesuffix(".").strip(_QUOTES + "$")
+    by_text = _match(text, choices, may_be_cut=may_be_cut, is_cut=is_cut)
+    if not lettered:
+        return by_text
+    letter, rest, letter_is_last = _split_letter(text)
+    if not letter:
+        is_letter = len(by_text) == 1 and by_text.isalpha()  # 'b, because …', where a choice is called 'b'
+        return "" if is_letter and _choice_of(by_text, choices) != by_text else by_text
+    if is_cut and text.lstrip("(") == letter:
+        return ""  # 'b' may be the beginning of 'bank'
+    named = _choice_of(letter, choices)
+    if not rest:
+        return named if by_text in ("", named) else ""  # a choice may be called 'b', too
+    # The text beside a letter must be its own.
+    return named if _match(rest, choices, may_be_cut=may_be_cut and not letter_is_last) == named else ""
+
+
+def _choice_of(letter: str, choices: Sequence[str]) -> str:
+    place = ord(letter.lower()) - ord("a")
+    return choices[place] if place < len(choices) else ""
+
+
+def _bracketed_letters(line: str, choices: Sequence[str]) -> list[str]:
+    """The choices that '(a)', '(b)', … in the line name."""
+    return [_choice_of(letter, choices) for letter in re.findall(r"\(([A-Za-z])\)", line)]
+
+
+def _split_letter(text: str) -> tuple[str, str, bool]:
+    """(letter, what else is said, whether the letter comes last); no letter is ''."""
+    if first := _LETTER_FIRST.fullmatch(text):
+        return first[1], first[2].strip(_QUOTES), False
+    if last := _LETTER_LAST.fullmatch(text):
+        return last[2], last[1].strip(_QUOTES), True
+    return "", "", False
+
+
+def _match(text: str, choices: Sequence[str], *, may_be_cut: bool, is_cut: bool = False) -> str:
+    said = _plain(text)
+    by_text = {_plain(choice): choice for choice in choices}
+    if said not in by_text and (bare := _ARTICLE.sub("", said, count=1)) in by_text:
+        said = bare  # 'a table'
+    if said in by_text:
+        longer = any(plain != said and plain.startswith(said) for plain in by_text)
+        return "" if is_cut and longer else by_text[said]
+    # 'entailment, because …': one choice, then a break, and no other choice behind it.
+    begun = [plain for plain in by_text if re.match(rf"{re.escape(plain)}\W*[,.;:(–—-]", said)]
+    if begun:
+        longest = max(begun, key=len)
+        rest = said[len(longest) :]
+        others = any(re.search(rf"\b{re.escape(other)}\b", rest) for other in by_text if other != longest)
+        return "" if others else by_text[longest]
+    if may_be_cut and len(said) >= SHORTEST_TRUNCATED:
+        cut = [plain for plain in by_text if plain.startswith(said)]
+        return by_text[cut[0]] if len(cut) == 1 else ""
+    return ""
+
+
+def _plain(text: str) -> str:
+    text = " ".join(text.casefold().strip(_QUOTES + ".").split())
+    return (
+        text[1:-1].strip() if text.startswith("(") and text.endswith(")") and ")" not in text[:-1] else text
+    )

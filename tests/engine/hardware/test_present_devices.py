@@ -1,0 +1,29 @@
+"""Devices that are not there are one line, whatever JAX says of them."""
+
+import jax
+import pytest
+
+from stepdistill_jax.engine.hardware.present_devices import check_devices
+
+
+def test_devices_that_are_there_are_no_error():
+    assert check_devices() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AssertionError(), r"JAX_PLATFORMS=cuda; unset it"),
+        (RuntimeError("Unable to initialize\nbackend"), r"\(Unable to initialize backend\); unset it"),
+    ],
+)
+def test_devices_that_are_not_there_are_named_with_the_mend(monkeypatch, error, said):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(ValueError, match=said) as found:
+        check_devices()
+    assert "\n" not in str(found.value)
+    assert "pip install" in str(found.value)
