@@ -3,8 +3,10 @@
 import asyncio
 import json
 import shutil
+import signal
 
 import pytest
+from killed_runs import checkpoints, num_train_rows, start_and_kill
 
 NETWORK = """
 from __gin__ import dynamic_registration
@@ -55,16 +57,20 @@ BINDINGS = (
 
 
 @pytest.fixture(scope="module")
-def train(data_dir, compiled_once, tmp_path_factory):
+def gin_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("gin") / "decoder.gin"
+    file.write_text(NETWORK)
+    return file
+
+
+@pytest.fixture(scope="module")
+def train(gin_file, data_dir, compiled_once):
     """train(folder): trains the language model there."""
     from stepdistill_jax.launching import launch
 
-    file = tmp_path_factory.mktemp("gin") / "decoder.gin"
-    file.write_text(NETWORK)
-
     def run(folder):
         return launch.call(
-            "train", [str(file)], [f"MODEL_DIR = {str(folder)!r}", *BINDINGS], data_dir=data_dir
+            "train", [str(gin_file)], [f"MODEL_DIR = {str(folder)!r}", *BINDINGS], data_dir=data_dir
         )
 
     return run
@@ -93,6 +99,16 @@ def test_both_terms_of_the_loss_go_down(run):
 
 def test_a_run_that_goes_on_ends_with_the_same_numbers(run, train, tmp_path):
     folder = shutil.copytree(run, tmp_path / "cut", ignore=shutil.ignore_patterns("checkpoint_12"))
+    train(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+
+
+def test_a_killed_run_ends_with_the_same_numbers(run, train, gin_file, data_dir, tmp_path):
+    folder = tmp_path / "killed"
+    status = start_and_kill(folder, data_dir, BINDINGS, at_step=4, gin_file=gin_file)
+    assert status == -signal.SIGKILL, folder.with_suffix(".log").read_text()[-2000:]
+    assert 4 <= num_train_rows(folder) < 12
+    assert max(checkpoints(folder)) < 12
     train(folder)
     assert (folder / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
 

@@ -3,46 +3,13 @@
 import contextlib
 import json
 import random
-import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-LONGEST_WAIT_SECONDS = 240
-
-
-def num_train_rows(folder):
-    log = folder / "metrics.jsonl"
-    return log.read_bytes().count(b'"split": "train"') if log.exists() else 0
-
-
-def checkpoints(folder):
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return {int(match[1]) for name in names if (match := re.fullmatch(r"checkpoint_(\d+)", name))}
-
-
-def start_and_kill(folder, data_dir, bindings, *, at_step):
-    """Runs t5x/train.py and kills it once it has a checkpoint and has logged `at_step`; returns its exit status."""
-    flags = [f"--gin_bindings={binding}" for binding in (f"MODEL_DIR = {str(folder)!r}", *bindings)]
-    command = [sys.executable, str(ROOT / "t5x" / "train.py"), "--gin_file=gin/dsbs_t5_tiny.gin", *flags]
-    with (
-        folder.with_suffix(".log").open("w") as log,
-        subprocess.Popen([*command, f"--tfds_data_dir={data_dir}"], stdout=log, stderr=log) as process,
-    ):
-        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if num_train_rows(folder) >= at_step and checkpoints(folder):
-                break
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    return process.returncode
+from killed_runs import checkpoints, num_train_rows, start_and_kill
 
 
 def test_a_killed_run_goes_on_to_the_same_metrics(finished_run, train, shrunk, data_dir, tmp_path):

@@ -195,7 +195,9 @@ def test_a_sweep_killed_three_times_ends_like_one_that_was_not(
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        shutil.rmtree(killed / "logs", ignore_errors=True)  # so that a log tells of this process, not of one before
+        shutil.rmtree(
+            killed / "logs", ignore_errors=True
+        )  # so that a log tells of this process, not of one before
         process = begin()
         wait_for_log(killed, process)
         time.sleep(random.uniform(0.5, 6.0))

@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from killed_runs import checkpoints, num_train_rows
 
 NUM_KILLS = 20
 SEED = 20
@@ -31,17 +32,8 @@ def names(folder):
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
-def checkpoints(folder):
-    return {int(match[1]) for name in names(folder) if (match := re.fullmatch(r"checkpoint_(\d+)", name))}
-
-
 def unfinished(folder):
     return {name for name in names(folder) if re.match(r"\.?checkpoint_\d+[^\d].*", name)}
-
-
-def num_rows(folder):
-    log = folder / "metrics.jsonl"
-    return log.read_bytes().count(b'"split": "train"') if log.exists() else 0
 
 
 def wait_until(condition):
@@ -67,8 +59,8 @@ def kill_after_steps(runs, folder, num_steps, delay):
     reached = max(checkpoints(folder), default=0)
     process = runs.start(folder)
     # The rows of steps after that checkpoint are dropped first.
-    wait_until(lambda: num_rows(folder) <= reached)
-    wait_until(lambda: num_rows(folder) >= reached + num_steps)
+    wait_until(lambda: num_train_rows(folder) <= reached)
+    wait_until(lambda: num_train_rows(folder) >= reached + num_steps)
     time.sleep(delay)
     return end(runs, process, folder)
 
