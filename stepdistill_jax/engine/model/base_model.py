@@ -148,11 +148,36 @@ class BaseTransformerModel(BaseModel):
     def decode_fn(self) -> DecodeFnCallable | None:
         return self._decode_fn
 
-    @abc.abstractmethod
     def _compute_logits(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None = None
-    ) -> jax.Array:
-        """Logits of every target token, [batch, length, vocab]."""
+        self,
+        params: PyTree,
+        batch: Batch,
+        dropout_rng: jax.Array | None = None,
+        mutable: Any = False,
+        other_variables: PyTree | None = None,
+    ) -> Any:
+        """Logits of every target token, [batch, length, vocab], and the changed collections if `mutable` names some.
+
+        A decoder-only model's are those of the inputs, too.
+        """
+        return self._apply_module(
+            params, batch, dropout_rng, mutable=mutable, other_variables=other_variables
+        )
+
+    def _apply_module(
+        self,
+        params: PyTree,
+        batch: Batch,
+        dropout_rng: jax.Array | None,
+        *,
+        mutable: Any = False,
+        other_variables: PyTree | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """What the network gives for a batch, with further arguments of its own."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has neither _apply_module nor a _compute_logits of its own."
+        )
 
     def with_loss_weights(self, batch: Batch) -> Batch:
         """The batch with `loss_weights`, float32 [batch, length]: weight of each target token's loss / normalising factor.
@@ -208,22 +233,12 @@ class BaseTransformerModel(BaseModel):
         return loss, metrics
 
     def _makes_logits_in_blocks(self) -> bool:
-        """Whether the loss is computed without an array of all logits; a subclass says for which models."""
-        return False
-
-    def _computes_logits_as(self, kind: type["BaseTransformerModel"]) -> bool:
-        """Whether logits and metrics are those of `kind`, made of hidden states by the network's output kernel."""
-        own = (
-            getattr(self._compute_logits, "__func__", None) is not kind._compute_logits
-            or getattr(self._compute_metrics, "__func__", None) is not BaseTransformerModel._compute_metrics
+        """Whether the loss is computed without an array of all logits: not where logits or metrics are a subclass's own."""
+        own = any(
+            getattr(getattr(self, name), "__func__", None) is not getattr(BaseTransformerModel, name)
+            for name in ("_compute_logits", "_compute_metrics")
         )
         return self._loss_block_tokens is not None and not own and hasattr(self.module, "output_kernel")
-
-    def _apply_module(
-        self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None, **arguments: Any
-    ) -> Any:
-        """What the network gives for a batch, with further arguments of its own."""
-        raise TypeError(f"{type(self).__name__} computes all logits at once.")
 
     def _counting_tokens(self, batch: Batch) -> jax.Array | None:
         """bool [batch, length], whose losses loss and metrics are made of; None where it isn't worth a look."""

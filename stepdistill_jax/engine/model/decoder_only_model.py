@@ -105,19 +105,6 @@ class DecoderOnlyModel(BaseTransformerModel):
             )
         return causal_attention
 
-    def _compute_logits(
-        self,
-        params: PyTree,
-        batch: Batch,
-        dropout_rng: jax.Array | None = None,
-        mutable: Any = False,
-        other_variables: PyTree | None = None,
-    ) -> Any:
-        """Logits of every target token, inputs included, and the changed collections if `mutable` names some."""
-        return self._apply_module(
-            params, batch, dropout_rng, mutable=mutable, other_variables=other_variables
-        )
-
     def _apply_module(
         self,
         params: PyTree,
@@ -141,9 +128,6 @@ class DecoderOnlyModel(BaseTransformerModel):
             mutable=mutable,
             **arguments,
         )
-
-    def _makes_logits_in_blocks(self) -> bool:
-        return self._computes_logits_as(DecoderOnlyModel)
 
     def _counting_tokens(self, batch: Batch) -> jax.Array:
         """Not those of the inputs, most of a row."""

@@ -130,19 +130,6 @@ class EncoderDecoderModel(BaseTransformerModel):
         )
         return initializers.drawn_by_shape(init, rng)
 
-    def _compute_logits(
-        self,
-        params: PyTree,
-        batch: Batch,
-        dropout_rng: jax.Array | None = None,
-        mutable: Any = False,
-        other_variables: PyTree | None = None,
-    ) -> Any:
-        """Logits of every target token, and the changed collections if `mutable` names some."""
-        return self._apply_module(
-            params, batch, dropout_rng, mutable=mutable, other_variables=other_variables
-        )
-
     def _apply_module(
         self,
         params: PyTree,
@@ -168,9 +155,6 @@ class EncoderDecoderModel(BaseTransformerModel):
             mutable=mutable,
             **arguments,
         )
-
-    def _makes_logits_in_blocks(self) -> bool:
-        return self._computes_logits_as(EncoderDecoderModel)
 
     def _compute_logits_from_slice(
         self,
