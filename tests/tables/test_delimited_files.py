@@ -189,3 +189,38 @@ def test_a_missing_file_a_folder_and_an_unknown_kind_are_named(tmp_path):
         open_table(tmp_path / "folder.csv")
     with pytest.raises(TableError, match=r"book.xlsx: unknown kind of table; use .csv"):
         open_table(tmp_path / "book.xlsx")
+
+
+def test_a_header_that_stands_again_is_named(write):
+    for again in ("text,label", "\ufefftext,label"):
+        path = write("a.csv", f"text,label\nx,a\n{again}\ny,b\n")
+        with pytest.raises(
+            TableError, match=r"a.csv:3: the header stands here again, as where files are put"
+        ):
+            values(open_table(path))
+    assert values(open_table(write("b.csv", "text\ntext\n"))) == [{"text": "text"}]
+
+
+def test_a_blank_line_is_a_row_where_there_is_one_column(write):
+    table = open_table(write("a.csv", "\ntext\r\none\r\n\r\nthree\r\n"))
+    assert [(row.line, row.values["text"]) for row in table] == [(3, "one"), (4, ""), (5, "three")]
+    assert len(values(open_table(write("b.csv", "text,label\nx,a\n\ny,b\n")))) == 2
+
+
+@pytest.mark.parametrize("header", ["Text ,label", "te\u200bxt,label", "text\xa0,label"])
+def test_a_column_that_is_spelled_otherwise_is_named(write, header):
+    with pytest.raises(TableError, match=r"no column 'text'; it has .* is spelled otherwise than 'text'\."):
+        open_table(write("a.csv", f"{header}\nx,a\n")).check_columns({"text": "--inputs text"})
+
+
+def test_forms_of_a_character_are_told_apart_in_messages(write):
+    path = write("a.csv", "gru\u0308n,label\nx,a\n")
+    with pytest.raises(TableError) as caught:
+        open_table(path).check_columns({"grün": "--inputs grün"})
+    assert r"it has 'gru\u0308n', 'label'" in str(caught.value)
+
+
+def test_of_many_columns_twenty_are_named(write):
+    path = write("a.csv", ",".join(f"c{n}" for n in range(300)) + "\n")
+    with pytest.raises(TableError, match=r"'c19' and 280 more \(divided"):
+        open_table(path).check_columns({"d": "--id d"})
