@@ -1,5 +1,6 @@
 """csv, tsv and txt files as spreadsheets and databases write them."""
 
+import bz2
 import gzip
 
 import pytest
@@ -108,6 +109,57 @@ def test_another_encoding_is_named_with_its_place_and_read_when_told(write):
     assert values(open_table(path, encoding="cp1252"))[1] == {"text": "Größe", "label": "y"}
     with pytest.raises(TableError, match="--encoding klingon: no such encoding"):
         open_table(path, encoding="klingon")
+
+
+def test_a_file_in_two_encodings_is_told(write):
+    path = write("a.csv", "text,label\nGröße,x\n".encode() + "Öse,y\n".encode("cp1252"))
+    with pytest.raises(TableError) as caught:
+        values(open_table(path))
+    assert "at byte 22, line 3; it looks like cp1252 ('Öse,y' there), but 'Größe'" in str(caught.value)
+    assert "in two encodings: save it anew" in str(caught.value)
+    assert "--encoding" not in str(caught.value)
+
+
+def test_an_encoding_that_is_named_for_utf_8_is_said(write, capsys):
+    path = write("a.csv", "text,label\nGröße,x\n")
+    assert values(open_table(path, encoding="cp1252"))[0]["text"] == "GrÃ¶ÃŸe"
+    said = capsys.readouterr().err
+    assert f"{path}: is UTF-8 ('Größe' there), and is read as cp1252 ('GrÃ¶ÃŸe') by --encoding" in said
+    for name, content in (("b.csv", "text\nplain\n"), ("c.csv", "text\nGröße\n".encode("cp1252"))):
+        open_table(write(name, content), encoding="cp1252")
+    open_table(path, encoding="utf8")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "base64", "utf-16"])
+def test_an_encoding_that_cannot_read_the_file_is_one_line(write, encoding):
+    with pytest.raises(TableError, match=encoding):
+        values(open_table(write("a.csv", "text,label\nx,y\n"), encoding=encoding))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"PK\x03\x04\x14\x00\x06\x00",
+            r"a zip archive, as an Excel workbook \(.xlsx\) is one; save the sheet as CSV",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 50, "an Excel workbook"),
+        (b"PAR1\x15\x04\x15\x10", "a parquet file; let its name end with .parquet"),
+        (bz2.compress(b"text,label\n"), "a bzip2 archive; unpack it"),
+        (gzip.compress(gzip.compress(b"text,label\n")), "packed by gzip twice"),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive"),
+    ],
+)
+def test_what_is_no_text_is_told_by_what_it_is(write, content, said):
+    with pytest.raises(TableError, match=f"a.csv: no table of text but {said}"):
+        open_table(write("a.csv", content))
+
+
+def test_a_header_may_read_like_another_kind(write):
+    assert open_table(write("a.csv", "PAR1,ARROW1\nx,y\n")).columns == ("PAR1", "ARROW1")
 
 
 def test_bytes_far_into_a_file_are_counted_from_its_begin(write):
