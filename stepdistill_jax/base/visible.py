@@ -15,6 +15,12 @@ _TYPED = str.maketrans(
     | dict.fromkeys("\u2010\u2012\u2013\u2014\u2212", "-")
 )
 
+# UTF-8 that was read as cp1252 or latin-1: 'Ã¼' for 'ü'. Quotes may well stand behind an 'Ã'.
+_MISREAD = re.compile(
+    "[ÃÂ][\x80-\xbf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]|â€"
+)
+_LOST = "\ufffd"  # stands for what could not be read
+
 
 def visible(text: str) -> str:
     r"""The text with control characters written as Python writes them.
@@ -35,9 +41,19 @@ def _escaped(number: int) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
+def shortened(text: str, length: int) -> str:
+    """The text, or its begin with an ellipsis where it is longer."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be seen: it is empty, or all blanks and characters such as U+200B."""
     return all(unicodedata.category(character) in _MARKLESS for character in text)
+
+
+def is_damaged(text: str) -> bool:
+    """Whether it looks as if UTF-8 was read in another encoding, or characters were lost: 'Ã¼' for 'ü', or U+FFFD."""
+    return _LOST in text or _MISREAD.search(text) is not None
 
 
 def look(text: str) -> str:
@@ -56,6 +72,12 @@ def spelled(text: str) -> str:
     if unicodedata.is_normalized("NFC", text):
         return shown
     return "".join(_escaped(ord(each)) if _is_part(each) else each for each in shown)
+
+
+def told_plainly(text: str) -> str:
+    """The text, in quotes where it is not what it looks like: `spelled` where blanks are at its ends, say."""
+    quoted = spelled(text)
+    return text if quoted[1:-1] == text == text.strip() else quoted
 
 
 def _is_part(character: str) -> bool:

@@ -4,7 +4,15 @@ import pytest
 
 from stepdistill_jax import cli
 from stepdistill_jax.base.messages import say_once
-from stepdistill_jax.base.visible import is_blank, look, spelled, visible, visible_line
+from stepdistill_jax.base.visible import (
+    is_blank,
+    is_damaged,
+    look,
+    spelled,
+    told_plainly,
+    visible,
+    visible_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +68,15 @@ def test_what_the_eye_cannot_tell_apart_is_spelled_out():
     assert spelled("gru\u0308n") == r"'gru\u0308n'"
     assert spelled("a\u200b\xa0") == r"'a\u200b\xa0'"
     assert spelled("\u212b") == r"'\u212b'"
+    assert [told_plainly(text) for text in ("it's", "grün", " a", "b\u200b")] == [
+        "it's",
+        "grün",
+        "' a'",
+        r"'b\u200b'",
+    ]
+
+
+def test_texts_that_were_read_in_a_wrong_encoding_are_told():
+    read = [text.encode().decode("cp1252") for text in ("Größe", "naïve", "« à »", "it’s", "10 °C")]
+    assert all(map(is_damaged, [*read, "Gr\ufffd\ufffde"]))
+    assert not any(map(is_damaged, ["Größe", "„Spaß“", "SÃO PAULO", "“AMANHÔ", "Âme", "10 °C", "it’s €5"]))

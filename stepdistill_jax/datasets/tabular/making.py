@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stepdistill_jax.base.visible import is_damaged, shortened, spelled
 from stepdistill_jax.datasets import described, preparation, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, CompletionFormat, Dataset, Example
 from stepdistill_jax.datasets.tabular import classes, cutting
@@ -15,6 +16,7 @@ from stepdistill_jax.tables import TableError
 # Labels of any spelling come back whole; a rationale may say 'FAQ: …'.
 COMPLETION = CompletionFormat("Answer:", "\nQ:", r"^\s*(.+?)\s*$")
 _SHOWN = 5  # texts in a message
+_SHOWN_CHARACTERS = 60  # of a text there
 
 
 def prepare_table(
@@ -128,6 +130,12 @@ def _dataset(
     unknown = [label for label in settings.label_words if choices and label not in choices]
     if unknown:
         raise TableError(f"--label_word {unknown[0]}=…: no row has that label.")
+    labels = {row.label for rows in splits.values() for row in rows}.union(choices)
+    for label, word in settings.label_words.items():
+        if word in labels - settings.label_words.keys():
+            raise TableError(
+                f"--label_word {label}={word}: {word!r} is another label; give a word that is none."
+            )
     return Dataset(
         name=settings.name,
         to_example=described.from_table,
@@ -232,7 +240,11 @@ def _merging_notes(read: Mapping[str, ReadTable], settings: TableSettings) -> li
     if not settings.merge_labels:
         return []
     stands_for = _merging([table.rows for table in read.values()], settings)
-    return [f"{label!r} is {kept!r} (--merge_labels)" for label, kept in stands_for.items() if label != kept]
+    return [
+        f"{spelled(label)} is {spelled(kept)} (--merge_labels)"
+        for label, kept in stands_for.items()
+        if label != kept
+    ]
 
 
 def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
@@ -240,7 +252,7 @@ def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
     groups = cutting.groups_of(row for rows in splits.values() for row in rows)
     repeated = sum(len(group) - 1 for group in groups)
     torn = [group for group in groups if len({row.label for row in group}) > 1]
-    notes = []
+    notes = _damage_notes(row for rows in splits.values() for row in rows)
     if repeated:
         notes.append(f"{repeated:,} rows repeat the text of another; a cut keeps equal texts in one split")
     if torn:
@@ -248,6 +260,17 @@ def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
         more = f"; and {len(torn) - _SHOWN:,} more" if len(torn) > _SHOWN else ""
         notes.append(f"{len(torn):,} texts have more than one label: {shown}{more}")
     return notes
+
+
+def _damage_notes(rows: Iterable[TextRow]) -> list[str]:
+    damaged = [row for row in rows if is_damaged(row.inputs) or is_damaged(row.label)]
+    if not damaged:
+        return []
+    first = damaged[0].label if is_damaged(damaged[0].label) else damaged[0].inputs
+    return [
+        f"{len(damaged):,} rows look as if they were read in a wrong encoding, or have lost characters: "
+        f"{lines_text(row.line for row in damaged)}, such as {shortened(first, _SHOWN_CHARACTERS)!r}"
+    ]
 
 
 def _torn_text(group: Sequence[TextRow]) -> str:

@@ -1,10 +1,13 @@
 """Rows of a table to texts, and one message for all rows that cannot be used."""
 
+import ast
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.datasets.dataset import SPLITS
 from stepdistill_jax.datasets.tabular.settings import TableSettings
 from stepdistill_jax.tables import Row, Table, TableError, open_table
@@ -118,9 +121,9 @@ def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTa
             raise TableError(f"{error} --skip_ragged leaves such rows out.") from None
         raise
     if not rows:
-        why = (
-            "no row with a label" if left_out else "no rows, only a header" if table.delimiter else "no rows"
-        )
+        why = "no rows, only a header" if table.delimiter else "no rows"
+        if left_out:
+            why = "no row that can be used: all were left out, " + ", ".join(left_out)
         raise TableError(f"{flag + ' ' if flag else ''}{path}: {why}; there is nothing to learn from.")
     return ReadTable(table, rows, left_out)
 
@@ -158,9 +161,9 @@ def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:
     Raises:
       TableError: whose reason says what is wrong with it.
     """
-    label = _label(row, settings.label)
+    label = _label(row, settings.label, may_be_list=settings.free)
     inputs = settings.template.text(row)
-    if not inputs.strip():
+    if not inputs:
         raise _unusable(row, f"the inputs ({', '.join(map(repr, settings.template.columns))}) are empty")
     return TextRow(
         path=row.path,
@@ -168,19 +171,19 @@ def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:
         number=number,
         inputs=inputs,
         label=label,
-        kind=type(row.values[settings.label]).__name__,
+        kind=_kind(row.values[settings.label]),
         id=None if settings.id is None else _filled(row, settings.id),
         rationale="" if settings.rationale is None else _optional(row, settings.rationale),
         split=None if settings.split is None else _split(row, settings.split),
     )
 
 
-def _label(row: Row, column: str) -> str:
+def _label(row: Row, column: str, *, may_be_list: bool) -> str:
     value = row.values.get(column, "")
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and is_blank(value)):
         raise _unusable(row, _NO_LABEL if column in row.values else f"no {column!r}, so {_NO_LABEL}")
     label = cell_of(row, column)
-    if _is_list(label):
+    if not may_be_list and _is_list(label):
         raise _unusable(
             row, f"the label {label!r:.40} is a list; a row has one label (--free takes it as text)"
         )
@@ -188,17 +191,22 @@ def _label(row: Row, column: str) -> str:
 
 
 def _is_list(label: str) -> bool:
+    """Whether it is a list as JSON or Python writes it."""
     if not (label.startswith("[") and label.endswith("]")):
         return False
-    try:
-        return isinstance(json.loads(label), list)
-    except ValueError:
-        return False
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return isinstance(read(label), list)
+    return False
+
+
+def _kind(value: object) -> str:
+    return "float" if isinstance(value, float) else type(value).__name__
 
 
 def _filled(row: Row, column: str) -> str:
     text = cell_of(row, column)
-    if not text.strip():
+    if is_blank(text):
         raise _unusable(row, f"{column!r} is empty")
     return text
 

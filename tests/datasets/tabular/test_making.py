@@ -254,3 +254,22 @@ def test_label_words_are_of_labels_that_there_are(prepare, tickets, tmp_path):
     assert datasets.get("tickets", tmp_path / "DATA").label_words == {"return": "send back"}
     with pytest.raises(TableError, match="--label_word chat=…: no row has that label"):
         prepare(tickets, label_words={"chat": "talk"})
+    with pytest.raises(TableError, match="--label_word return=repair: 'repair' is another label"):
+        prepare(tickets, label_words={"return": "repair"})
+    prepare(tickets, label_words={"return": "repair", "repair": "return"})
+
+
+def test_texts_that_were_read_wrongly_are_said(prepare, write):
+    rows = [*TICKETS, ("GrÃ¶ÃŸe", "passt nicht", "return"), ("Caf\ufffd", "is closed", "billing")]
+    notes = prepare(write("a.csv", as_csv(rows)))["notes"]
+    assert (
+        "2 rows look as if they were read in a wrong encoding, or have lost characters: lines 12, 13, such as "
+        "'GrÃ¶ÃŸe\\npasst nicht'"
+    ) in notes
+    assert not any("wrong encoding" in note for note in prepare(write("b.csv", as_csv(TICKETS)))["notes"])
+
+
+def test_labels_that_are_merged_are_spelled_out(prepare, write):
+    rows = [("a", "b", "gru\u0308n"), ("c", "d", "grün"), ("e", "f", "rot")]
+    notes = prepare(write("a.csv", as_csv(rows)), merge_labels=True)["notes"]
+    assert r"'gru\u0308n' is 'grün' (--merge_labels)" in notes
