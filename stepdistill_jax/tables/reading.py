@@ -97,6 +97,13 @@ def open_table(
     """
     path = Path(path)
     kind = _KINDS.get(_ending(path))
+    if path.exists() and not path.is_file():
+        what = (
+            "is a folder; name a file"
+            if path.is_dir()
+            else "is no file, and can be read once alone; save it as a file"
+        )
+        raise TableError(f"{path} {what}.")
     if kind is None:
         raise TableError(f"{path}: unknown kind of table; use {', '.join(_KINDS)}, also with .gz.")
     if kind == "parquet":

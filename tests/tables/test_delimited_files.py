@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import os
 
 import pytest
 
@@ -239,6 +240,13 @@ def test_a_missing_file_a_folder_and_an_unknown_kind_are_named(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TableError, match="is a folder"):
         open_table(tmp_path / "folder.csv")
+    with pytest.raises(TableError, match="is a folder; name a file"):
+        open_table(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(
+        TableError, match=r"pipe.csv is no file, and can be read once alone; save it as a file"
+    ):
+        open_table(tmp_path / "pipe.csv")
     with pytest.raises(TableError, match=r"book.xlsx: unknown kind of table; use .csv"):
         open_table(tmp_path / "book.xlsx")
 
