@@ -84,7 +84,7 @@ def choices_of(splits: Splits, settings: TableSettings) -> tuple[str, ...]:
     _check_single(labels)
     unseen = [label for label in every if label not in labels]
     if unseen and not settings.allow_unseen:
-        raise TableError(_unseen_text(splits, unseen))
+        raise TableError(_unseen_text(splits, unseen, labels))
     return (*labels, *unseen)
 
 
@@ -187,11 +187,13 @@ def _check_single(labels: Iterable[str]) -> None:
         )
 
 
-def _unseen_text(splits: Splits, unseen: Sequence[str]) -> str:
+def _unseen_text(splits: Splits, unseen: Sequence[str], labels: Mapping[str, int]) -> str:
     rows = [row for rows in splits.values() for row in rows if row.label in unseen]
+    near = next((pair for new in unseen for pair in alike({**labels, new: 0}) if new in pair), ())
+    merge = f" {_listed(near)} look alike: --merge_labels makes them one." if near else ""
     return (
         f"{rows[0].path}: {lines_text(row.line for row in rows if row.path == rows[0].path)}: no training row has the label "
-        f"{_listed(unseen)}, so it can't be learned; add such rows to train, or keep these as they are by --allow_unseen."
+        f"{_listed(unseen)}, so it can't be learned; add such rows to train, or keep these as they are by --allow_unseen.{merge}"
     )
 
 

@@ -67,6 +67,10 @@ def test_one_label_is_nothing_to_learn(choose):
 def test_labels_that_train_has_not_are_refused_unless_allowed(choose):
     with pytest.raises(TableError, match=r"line 3: no training row has the label 'chat'.*--allow_unseen"):
         choose(["a", "b"], test=["a", "chat"])
+    with pytest.raises(
+        TableError, match=r"by --allow_unseen\. 'chat', 'Chat ' look alike: --merge_labels makes"
+    ):
+        choose(["a", "chat"], test=["a", "Chat "])
     choices, notes = choose(["a", "b"], test=["a", "chat"], allow_unseen=True)
     assert choices == ("a", "b", "chat")
     assert "no training row has the label 'chat'" in notes
