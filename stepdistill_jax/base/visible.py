@@ -81,5 +81,8 @@ def told_plainly(text: str) -> str:
 
 
 def _is_part(character: str) -> bool:
-    """Whether it is a part of another character, or another form of it."""
-    return bool(unicodedata.combining(character)) or not unicodedata.is_normalized("NFC", character)
+    """Whether it is a part of another character (an accent, a Korean letter of a syllable), or another form of it."""
+    is_korean = "\u1100" <= character <= "\u11ff"
+    return bool(
+        is_korean or unicodedata.combining(character) or not unicodedata.is_normalized("NFC", character)
+    )

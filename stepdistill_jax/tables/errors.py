@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stepdistill_jax.base.visible import spelled
+from stepdistill_jax.base.visible import shortened, spelled
 
 _SHOWN_NAMES = 20  # in a message
+_SHOWN_CHARACTERS = 80  # of each
 
 
 class TableError(ValueError):
@@ -38,6 +39,6 @@ def check_names(path: Path, columns: Sequence[str], header: str) -> None:
 
 
 def names_text(names: Sequence[str]) -> str:
-    """ "'id', 'text'", with at most twenty of them."""
+    """ "'id', 'text'", with at most twenty of them, and the begin of long ones."""
     more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(map(spelled, names[:_SHOWN_NAMES])) + more
+    return ", ".join(spelled(shortened(name, _SHOWN_CHARACTERS)) for name in names[:_SHOWN_NAMES]) + more

@@ -67,6 +67,7 @@ def test_what_the_eye_cannot_tell_apart_is_spelled_out():
     assert spelled("grün") == "'grün'"
     assert spelled("gru\u0308n") == r"'gru\u0308n'"
     assert spelled("a\u200b\xa0") == r"'a\u200b\xa0'"
+    assert spelled("\u1112\u1161\u11ab") == r"'\u1112\u1161\u11ab'"
     assert spelled("\u212b") == r"'\u212b'"
     assert [told_plainly(text) for text in ("it's", "grün", " a", "b\u200b")] == [
         "it's",

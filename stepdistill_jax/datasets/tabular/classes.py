@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from stepdistill_jax.base.visible import look, shortened, spelled, told_plainly
+from stepdistill_jax.datasets.equations import evaluate
 from stepdistill_jax.datasets.tabular.reading import TextRow, lines_text
 from stepdistill_jax.datasets.tabular.settings import TableSettings
 from stepdistill_jax.tables import TableError
@@ -57,9 +58,10 @@ def merging(labels: Mapping[str, int], choices: Sequence[str]) -> dict[str, str]
     equally common ones one that is what it looks like."""
 
     def rank(label: str) -> tuple[bool, int, bool, str]:
-        return label not in choices, -labels[label], told_plainly(label) != label, label
+        return label not in choices, -labels.get(label, 0), told_plainly(label) != label, label
 
-    return {label: min(group, key=rank) for group in alike(labels) for label in group}
+    given = dict.fromkeys(choices, 0)
+    return {label: min(group, key=rank) for group in alike({**given, **labels}) for label in group}
 
 
 def choices_of(splits: Splits, settings: TableSettings) -> tuple[str, ...]:
@@ -97,6 +99,8 @@ def notes_on(splits: Splits, choices: Sequence[str], settings: TableSettings) ->
     """
     labels, every = counts_of(splits["train"]), counts_of(row for rows in splits.values() for row in rows)
     notes = [*_likeness_notes(every), *_margin_notes(every)]
+    if settings.metric == "equation" and (others := [label for label in every if evaluate(label) is None]):
+        notes.append(f"{len(others):,} labels are no equations, and are compared as text: {_listed(others)}")
     kinds: dict[str, set[str]] = {}
     for row in (row for rows in splits.values() for row in rows):
         kinds.setdefault(row.label, set()).add(row.kind)

@@ -9,12 +9,13 @@ from stepdistill_jax.base.visible import is_damaged, shortened, spelled
 from stepdistill_jax.datasets import described, preparation, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, CompletionFormat, Dataset, Example
 from stepdistill_jax.datasets.tabular import classes, cutting
-from stepdistill_jax.datasets.tabular.reading import ReadTable, TextRow, lines_text, read_table
+from stepdistill_jax.datasets.tabular.reading import ReadTable, TextRow, lines_text, places_text, read_table
 from stepdistill_jax.datasets.tabular.settings import TableSettings
 from stepdistill_jax.tables import TableError
 
 # Labels of any spelling come back whole; a rationale may say 'FAQ: …'.
 COMPLETION = CompletionFormat("Answer:", "\nQ:", r"^\s*(.+?)\s*$")
+_OWN_FOLDERS = ("vocabularies", "token_cache", "downloads")  # of DATA
 _SHOWN = 5  # texts in a message
 _SHOWN_CHARACTERS = 60  # of a text there
 
@@ -61,6 +62,8 @@ def prepare_table(
 
 
 def _check_name(name: str, data_dir: str | os.PathLike[str] | None) -> None:
+    if name in _OWN_FOLDERS:
+        raise ValueError(f"--name {name}: DATA keeps something else under that name; choose another one.")
     if name in registry.registered():
         raise ValueError(f"--name {name}: a dataset of a Python file has that name; choose another one.")
     folder = preparation.examples_folder(name, data_dir)
@@ -269,12 +272,15 @@ def _damage_notes(rows: Iterable[TextRow]) -> list[str]:
     first = damaged[0].label if is_damaged(damaged[0].label) else damaged[0].inputs
     return [
         f"{len(damaged):,} rows look as if they were read in a wrong encoding, or have lost characters: "
-        f"{lines_text(row.line for row in damaged)}, such as {shortened(first, _SHOWN_CHARACTERS)!r}"
+        f"{places_text(damaged)}, such as {shortened(first, _SHOWN_CHARACTERS)!r}"
     ]
 
 
 def _torn_text(group: Sequence[TextRow]) -> str:
-    said = ", ".join(f"line {row.line} {row.label!r}" for row in group[:_SHOWN])
+    of_one_file = len({row.path for row in group}) == 1
+    said = ", ".join(
+        f"{f'line {row.line}' if of_one_file else row.place} {spelled(row.label)}" for row in group[:_SHOWN]
+    )
     return f"{group[0].inputs!r:.40} ({said})"
 
 

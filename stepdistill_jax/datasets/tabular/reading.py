@@ -4,7 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stepdistill_jax.base.visible import is_blank
@@ -90,6 +90,14 @@ def lines_text(lines: Iterable[int]) -> str:
     shown = ", ".join(map(str, lines[:_SHOWN]))
     more = f" and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
     return f"line{'s' * (len(lines) > 1)} {shown}{more}"
+
+
+def places_text(rows: Sequence[TextRow]) -> str:
+    """As `lines_text`, with the file's name where the rows are of several."""
+    if len({row.path for row in rows}) == 1:
+        return lines_text(row.line for row in rows)
+    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+    return ", ".join(row.place for row in rows[:_SHOWN]) + more
 
 
 def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTable:

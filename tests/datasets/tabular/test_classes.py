@@ -108,6 +108,16 @@ def test_labels_that_a_reader_takes_for_one_are_said_and_merged_if_asked(choose,
     assert set(classes.merging(classes.counts_of(rows(other, other, one)), ()).values()) == {other}
 
 
+def test_merging_takes_a_given_choice_that_no_row_has():
+    labels = classes.counts_of(rows("Bug", "bug ", "x"))
+    assert classes.merging(labels, ("bug", "x")) == {"bug": "bug", "Bug": "bug", "bug ": "bug"}
+
+
+def test_labels_that_are_no_equations_are_said(choose):
+    notes = choose(["1 + 2", "3", "two", "6:7"], metric="equation")[1]
+    assert "2 labels are no equations, and are compared as text: '6:7', 'two'" in notes
+
+
 def test_of_many_labels_that_look_alike_eight_groups_are_said(choose):
     labels = [label for n in range(30) for label in (f"Town {n}", f"town {n}")]
     notes = choose(labels, free=True)[1]

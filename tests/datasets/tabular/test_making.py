@@ -273,3 +273,19 @@ def test_labels_that_are_merged_are_spelled_out(prepare, write):
     rows = [("a", "b", "gru\u0308n"), ("c", "d", "grün"), ("e", "f", "rot")]
     notes = prepare(write("a.csv", as_csv(rows)), merge_labels=True)["notes"]
     assert r"'gru\u0308n' is 'grün' (--merge_labels)" in notes
+
+
+def test_texts_of_several_files_are_told_by_file_and_line(prepare, write):
+    train = write("a.csv", as_csv([*TICKETS, ("GrÃ¶ÃŸe", "x", "return")]))
+    test = write(
+        "b.csv", as_csv([("Lamp flickers", "It goes on and off", "billing"), ("CafÃ©", "y", "return")])
+    )
+    notes = prepare(train, test=test)["notes"]
+    assert any(f"({train}:2 'repair', {test}:2 'billing')" in note for note in notes)
+    assert any(f"lost characters: {train}:12, {test}:3, such as" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["vocabularies", "token_cache", "downloads"])
+def test_a_name_under_which_data_keeps_something_else_is_refused(prepare, tickets, name):
+    with pytest.raises(ValueError, match=f"--name {name}: DATA keeps something else under that name"):
+        prepare(tickets, name=name)
