@@ -193,12 +193,20 @@ def _check_single(labels: Iterable[str]) -> None:
 
 def _unseen_text(splits: Splits, unseen: Sequence[str], labels: Mapping[str, int]) -> str:
     rows = [row for rows in splits.values() for row in rows if row.label in unseen]
-    near = next((pair for new in unseen for pair in alike({**labels, new: 0}) if new in pair), ())
-    merge = f" {_listed(near)} look alike: --merge_labels makes them one." if near else ""
+    hint = next(filter(None, (_nearness(new, labels) for new in unseen)), "")
     return (
         f"{rows[0].path}: {lines_text(row.line for row in rows if row.path == rows[0].path)}: no training row has the label "
-        f"{_listed(unseen)}, so it can't be learned; add such rows to train, or keep these as they are by --allow_unseen.{merge}"
+        f"{_listed(unseen)}, so it can't be learned; add such rows to train, or keep these as they are by --allow_unseen.{hint}"
     )
+
+
+def _nearness(new: str, labels: Mapping[str, int]) -> str:
+    """Which label of train it may well be."""
+    every = [*labels, new]
+    if near := next((group for group in _groups(every, look) if new in group), None):
+        return f" {_listed(near)} look alike: --merge_labels makes them one."
+    near = next((group for group in _groups(every, _number) if new in group), None)
+    return f" {_listed(near)} are one number: write them alike." if near else ""
 
 
 def _listed(labels: Sequence[str]) -> str:

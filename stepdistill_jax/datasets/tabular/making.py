@@ -234,6 +234,11 @@ def _reading_notes(read: Mapping[str, ReadTable]) -> list[str]:
         if table.table.encoding not in (None, "utf-8"):
             how.append(table.table.encoding)
         notes.append(f"{table.table.path}: {len(table.rows):,} rows ({', '.join(how)})")
+        if table.doubtful:
+            notes.append(
+                f"{table.table.path}: {lines_text(table.doubtful)}: a quoted cell holds what look like rows of the table; was a "
+                f"quote opened there, and closed by one of a later row?"
+            )
         for reason, lines in table.left_out.items():
             notes.append(f"{table.table.path}: {len(lines):,} rows left out, {reason}: {lines_text(lines)}")
     return notes

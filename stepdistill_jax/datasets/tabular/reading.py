@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SPLIT_WORDS = {
     **{word: "test" for word in ("test", "testing")},
 }
 _SHOWN = 5  # lines in a message
+_LINE_END = re.compile("\r\n|\r|\n")
 _NO_LABEL = "without a label"
 
 
@@ -52,11 +54,18 @@ class TextRow:
 
 @dataclasses.dataclass(frozen=True)
 class ReadTable:
-    """A table that was read: its rows, and the lines of those that were left out, by the reason."""
+    """A table that was read.
+
+    Attributes:
+      rows: that are used.
+      left_out: lines of those that are not, by the reason.
+      doubtful: lines of those whose quoted cells hold what look like rows.
+    """
 
     table: Table
     rows: list[TextRow]
     left_out: Mapping[str, list[int]]
+    doubtful: list[int]
 
 
 class Problems:
@@ -123,7 +132,7 @@ def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTa
             on_ragged=on_ragged if settings.skip_ragged else None,
         )
         table.check_columns(_wanted(settings))
-        rows = _texts(table, settings, left_out)
+        rows, doubtful = _texts(table, settings, left_out)
     except TableError as error:
         if error.reason == RAGGED:
             raise TableError(f"{error} --skip_ragged leaves such rows out.") from None
@@ -133,7 +142,7 @@ def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTa
         if left_out:
             why = "no row that can be used: all were left out, " + ", ".join(left_out)
         raise TableError(f"{flag + ' ' if flag else ''}{path}: {why}; there is nothing to learn from.")
-    return ReadTable(table, rows, left_out)
+    return ReadTable(table, rows, left_out, doubtful)
 
 
 def _wanted(settings: TableSettings) -> dict[str, str]:
@@ -145,8 +154,11 @@ def _wanted(settings: TableSettings) -> dict[str, str]:
     return wanted
 
 
-def _texts(table: Table, settings: TableSettings, left_out: dict[str, list[int]]) -> list[TextRow]:
-    rows, problems, ids = [], Problems(), {}
+def _texts(
+    table: Table, settings: TableSettings, left_out: dict[str, list[int]]
+) -> tuple[list[TextRow], list[int]]:
+    """(rows that are used, lines of those whose quoted cells hold what look like rows)."""
+    rows, problems, ids, within = [], Problems(), {}, {}
     for number, row in enumerate(table):
         try:
             text = _text_row(row, number, settings)
@@ -159,8 +171,25 @@ def _texts(table: Table, settings: TableSettings, left_out: dict[str, list[int]]
         if text.id is not None and ids.setdefault(text.id, row.line) != row.line:
             problems.add(f"the id {text.id!r} stands on line {ids[text.id]}, too", row.line)
         rows.append(text)
+        if table.delimiter is not None and (found := _labels_within(row, table, settings.label)):
+            within[row.line] = found
     problems.check(table.path)
-    return rows
+    labels = {row.label for row in rows}
+    return rows, [line for line, found in within.items() if found & labels]
+
+
+def _labels_within(row: Row, table: Table, label: str) -> set[str]:
+    """The labels of what would be rows if the quotes of a row's cells were none.
+
+    A quote that is not closed goes on to the next one, rows below; all of these become a cell, and are lost.
+    """
+    cells, place = [*row.values.values()], table.columns.index(label)
+    found = set()
+    for number, cell in enumerate(cells):
+        lines = [line.split(table.delimiter) for line in _LINE_END.split(cell)]
+        whole = [[*cells[:number], *lines[0]], *lines[1:]][:-1] if len(lines) > 1 else []
+        found |= {line[place] for line in whole if len(line) == len(cells)}
+    return found
 
 
 def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:

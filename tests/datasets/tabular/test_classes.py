@@ -71,6 +71,8 @@ def test_labels_that_train_has_not_are_refused_unless_allowed(choose):
         TableError, match=r"by --allow_unseen\. 'chat', 'Chat ' look alike: --merge_labels makes"
     ):
         choose(["a", "chat"], test=["a", "Chat "])
+    with pytest.raises(TableError, match=r"--allow_unseen\. '1', '1.0' are one number: write them alike"):
+        choose(["1", "2"], test=["1.0"])
     choices, notes = choose(["a", "b"], test=["a", "chat"], allow_unseen=True)
     assert choices == ("a", "b", "chat")
     assert "no training row has the label 'chat'" in notes

@@ -289,3 +289,11 @@ def test_texts_of_several_files_are_told_by_file_and_line(prepare, write):
 def test_a_name_under_which_data_keeps_something_else_is_refused(prepare, tickets, name):
     with pytest.raises(ValueError, match=f"--name {name}: DATA keeps something else under that name"):
         prepare(tickets, name=name)
+
+
+def test_rows_within_a_quoted_cell_are_said(prepare, write):
+    path = write("a.csv", 'subject,body,queue\na,b,x\nc,"d,x\ne,f,y\ng,h",y\ni,j,x\n')
+    assert any(
+        note.startswith(f"{path}: line 3: a quoted cell holds what look like rows")
+        for note in prepare(path)["notes"]
+    )

@@ -161,3 +161,19 @@ def test_ragged_rows_are_errors_or_left_out_and_counted(write, settings):
     read = read_table(path, settings(path, skip_ragged=True))
     assert [row.line for row in read.rows] == [2, 4]
     assert list(read.left_out.values()) == [[3]]
+
+
+def test_a_quote_that_a_later_row_closes_is_seen(write, settings):
+    def doubtful(content):
+        path = write("a.csv", "id,subject,queue\n" + content)
+        return read_table(path, settings(path, inputs="subject")).doubtful
+
+    assert doubtful('1,lamp,x\n2,"cup,y\n3,pot,x\n4,pan",y\n5,jug,x\n') == [3]
+    assert doubtful('1,lamp,x\r\n2,",y\r\n3,",x\r\n4,jug,y\r\n') == [3]
+    assert doubtful('1,"lamp, old,\nx, y\nz",x\n2,"a\nb,c,d\ne",y\n') == []
+    assert doubtful('1,"he wrote:\n7,pot,x\nso",x\n') == [2]
+
+
+def test_what_looks_like_rows_within_a_cell_of_json_is_none(write, settings):
+    path = write("a.jsonl", '{"t": "1,a,x\\n2,b,x\\n", "q": "x"}\n{"t": "u", "q": "y"}\n')
+    assert read_table(path, settings(path, inputs="t", label="q")).doubtful == []
