@@ -114,6 +114,12 @@ def test_a_parquet_file_that_is_damaged_or_no_text_is_named(tmp_path):
         rows(open_table(path))
 
 
+def test_integers_keep_their_spelling_whatever_their_length(write):
+    digits = "1" * 5000
+    path = write("a.jsonl", f'{{"v": -0}}\n{{"v": {digits}}}\n{{"v": 12345678901234567890}}\n')
+    assert [text_of(row.values["v"]) for row in open_table(path)] == ["-0", digits, "12345678901234567890"]
+
+
 def test_what_the_first_object_lacks_may_stand_in_a_later_one(write):
     table = open_table(write("a.jsonl", '{"t": "x"}\n{"t": "y", "label": "a"}\n'))
     table.check_columns({"t": "--inputs t", "label": "--label label"})
