@@ -156,6 +156,24 @@ def test_predict_reads_lines_where_no_text_is_given_and_keeps_blank_ones(monkeyp
     assert capsys.readouterr().out.splitlines() == ["one", "", "two"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_predict_reads_lines_of_any_system_as_utf_8(monkeypatch, capsys, encoding):
+    def told(content):
+        monkeypatch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="\n")
+        )
+        status = cli.main(["predict", "RUN"])
+        return status, capsys.readouterr()
+
+    seen = []
+    monkeypatch.setattr(runs, "predict", lambda run, texts, **options: seen.extend(texts) or texts)
+    assert told("\ufeffGröße\r\n\r\nx\u2028y\n\ufeffz".encode())[0] == 0
+    assert seen == ["Größe", "", "x\u2028y", "\ufeffz"]
+    status, said = told("one\nGröße\n".encode("cp1252"))
+    assert status == 2
+    assert "predict: line 2 of standard input is not UTF-8: 'Gr" in said.err
+
+
 @pytest.fixture
 def read_by_precompile(monkeypatch):
     """read_by_precompile(*arguments): the gin files that the launcher is given."""

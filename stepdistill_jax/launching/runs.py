@@ -5,6 +5,7 @@ it has none, or its task is one of the user's own.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stepdistill_jax.engine.hardware.present_devices import check_devices
 from stepdistill_jax.launching import launch
 from stepdistill_jax.launching.task_modules import own_modules
 from stepdistill_jax.prediction.description import STUDENT, read_description
+from stepdistill_jax.tables import Inputs
 
 
 def evaluate(
@@ -153,12 +155,24 @@ def _predict_whole(run: Path, texts: Sequence[str], *, rationale: bool, **option
     from stepdistill_jax.prediction.predictor import Predictor
 
     predictor = Predictor(run, **options)
+    _say_if_header(texts[0], predictor.student.description.dataset.get("inputs"))
     misfits = Misfits(predictor)
     predictions = predictor(texts, rationale=rationale)
     misfits.add(texts, predictions)
     for sentence in misfits.sentences():
         say_once(sentence)
     return [(prediction.rationale if rationale else prediction.label) or "" for prediction in predictions]
+
+
+def _say_if_header(text: str, template: str | None) -> None:
+    """Says so where the first text is the header of a table that has the columns that the student reads."""
+    columns = set(Inputs(template).columns) if template else set()
+    cells = {cell.strip().strip('"') for cell in re.split("[,;|\t]", text)}
+    if columns and columns <= cells:
+        say_once(
+            f"the first text, {text!r:.80}, is answered as a question, but looks like a table's header; a table goes in by --input and out "
+            f"by --output."
+        )
 
 
 def _config(run: Path) -> str:

@@ -26,8 +26,8 @@ from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.prediction.description import STUDENT
 from stepdistill_jax.prediction.misfits import Misfits
-from stepdistill_jax.prediction.predictor import Prediction, Predictor
-from stepdistill_jax.tables import Inputs, Row, RowWriter, Table
+from stepdistill_jax.prediction.predictor import Prediction, Predictor, check_abstain_below
+from stepdistill_jax.tables import Inputs, Row, RowWriter, Table, TableError, check_cells
 
 _FIRST_PORTION, _LARGEST_PORTION = 256, 8192  # rows that are held in memory, and written together
 _PORTION_SECONDS = 4.0
@@ -90,11 +90,12 @@ def answer_table(
       ValueError: if what is there of the output was begun with another input, student or settings.
       FolderInUse: if another process is writing it.
     """
+    check_abstain_below(abstain_below)
     if rationale:
         predictor.check_writes_rationales()
     with lock_beside(output, f"{output} (stepdistill predict)").held():
         format = check_files(table, output, inputs=inputs)
-        num_rows, columns = _look_through(table, inputs)
+        num_rows, columns = _look_through(table, inputs, format)
         added = _names_beside(columns, ("label", "probability", *(("rationale",) if rationale else ())))
         settings = {
             "input": _sha256(table.path),
@@ -136,14 +137,19 @@ def check_files(table: Table, output: Path, *, inputs: Inputs) -> str:
     return RowWriter.format_of(output)
 
 
-def _look_through(table: Table, inputs: Inputs) -> tuple[int, tuple[str, ...]]:
+def _look_through(table: Table, inputs: Inputs, format: str) -> tuple[int, tuple[str, ...]]:
     """(number of rows, columns of all rows); raises what is wrong with a row, the first of such."""
     num_rows, columns = 0, dict.fromkeys(table.columns)
+    may_hold_anything = table.delimiter is None and format != "jsonl"
     for row in table:
         inputs.text(row)
+        if may_hold_anything:
+            check_cells(row)
         num_rows += 1
         if row.values.keys() - columns.keys():  # of JSON objects alone
             columns.update(dict.fromkeys(row.values))
+    if not num_rows:
+        raise TableError(f"{table.path}: no rows, so there is nothing to answer.")
     return num_rows, tuple(columns)
 
 
@@ -202,15 +208,20 @@ def _opened(output: Path, journal: _Journal, num_rows: int) -> Iterator[tuple[io
     partial.parent.mkdir(parents=True, exist_ok=True)
     if journal.num_rows:
         say_once(f"{partial} has {journal.num_rows:,} of {num_rows:,} rows: going on behind them.")
-    with (
-        partial.open("r+" if journal.num_bytes else "w", encoding="utf-8", newline="") as file,
-        tqdm(
-            total=num_rows, initial=journal.num_rows, unit=" rows", desc="predict", disable=None
-        ) as progress,
-    ):
-        file.truncate(journal.num_bytes)
-        file.seek(journal.num_bytes)
-        yield file, progress
+    try:
+        with (
+            partial.open("r+" if journal.num_bytes else "w", encoding="utf-8", newline="") as file,
+            tqdm(
+                total=num_rows, initial=journal.num_rows, unit=" rows", desc="predict", disable=None
+            ) as progress,
+        ):
+            file.truncate(journal.num_bytes)
+            file.seek(journal.num_bytes)
+            yield file, progress
+    except BaseException:
+        if not journal.num_rows:  # nothing to go on with
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _row_writer(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepdistill_jax.base.line_breaks import read_line_breaks, write_line_breaks
+from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.prediction.calibration import Calibration, probabilities_of
 from stepdistill_jax.prediction.portable import Student, load
 from stepdistill_jax.prediction.written import Written
@@ -95,12 +96,11 @@ class Predictor:
           ValueError: if the student has not learnt rationales, `abstain_below` is no probability, or a text no Unicode.
         """
         _check_texts(texts)
-        if not 0 <= abstain_below <= 1:
-            raise ValueError(f"abstain_below={abstain_below}; use a probability, 0 to 1.")
+        check_abstain_below(abstain_below)
         if rationale:
             self.check_writes_rationales()
         predictions = [Prediction(label=None)] * len(texts)
-        asked = [place for place, text in enumerate(texts) if text.strip()]
+        asked = [place for place, text in enumerate(texts) if not is_blank(text)]
         if not asked:
             return predictions
         asking = [texts[place] for place in asked]
@@ -217,6 +217,12 @@ def _check_texts(texts: Sequence[str]) -> None:
             raise TypeError(f"texts[{place}]={text!r:.60} is no text but a {type(text).__name__}.")
         if _HALF_CHARACTERS.search(text):
             raise ValueError(f"texts[{place}]={text!r:.60} holds half of a character (a lone surrogate).")
+
+
+def check_abstain_below(value: float) -> None:
+    """Raises a ValueError if it is no probability."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"abstain_below={value}; use a probability, 0 to 1.")
 
 
 def _abstaining(prediction: Prediction, below: float) -> Prediction:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
-from stepdistill_jax.base.visible import visible, visible_line
+from stepdistill_jax.base.visible import shortened, spelled, told_plainly, visible, visible_line
 from stepdistill_jax.preparing.calls import is_given
 
 EXAMPLES = r"""
@@ -160,6 +160,8 @@ def table_settings(args: argparse.Namespace) -> dict[str, Any]:
             if not (label and equals and word):
                 raise ValueError(f"--label_word {text}: give LABEL=WORD.")
         given["label_words"] = {label: word for label, _, word in pairs}
+        if len(given["label_words"]) < len(pairs):
+            raise ValueError(f"--label_word {' '.join(args.label_word)}: give every label one word.")
     return given
 
 
@@ -167,14 +169,13 @@ def _of_table(manifest: Mapping[str, Any]) -> list[str]:
     """What a table was made into: its labels with their training rows, and the first row as it is read."""
     lines = []
     if labels := manifest.get("labels"):
-        shown = ", ".join(f"{label} {count:,}" for label, count in list(labels.items())[:_SHOWN_LABELS])
+        shown = ", ".join(
+            f"{told_plainly(shortened(label, _SHOWN_CHARACTERS))} {count:,}"
+            for label, count in list(labels.items())[:_SHOWN_LABELS]
+        )
         more = f", and {len(labels) - _SHOWN_LABELS:,} more" if len(labels) > _SHOWN_LABELS else ""
         lines.append(f"labels: {shown}{more}")
     if first := manifest.get("first"):
-        inputs, label = (_shortened(first[key]) for key in ("inputs", "label"))
-        lines.append(f"first row: {inputs!r} -> {label!r}")
+        inputs, label = (spelled(shortened(first[key], _SHOWN_CHARACTERS)) for key in ("inputs", "label"))
+        lines.append(f"first row: {inputs} -> {label}")
     return lines
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from stepdistill_jax.base.messages import nearest
+from stepdistill_jax.base.visible import is_blank
 
 _FIELDS = ("text", "texts", "rationale", "abstain_below")
 
@@ -71,7 +72,7 @@ def _refuse_constant(name: str) -> None:
 def _check_text(text: Any, name: str) -> None:
     if not isinstance(text, str):
         raise BadRequest(f"{name} is a {_kind(text)}; it must be a string.")
-    if not text.strip():
+    if is_blank(text):
         raise BadRequest(f"{name} is {'blank' if text else 'empty'}; there is nothing to predict from.")
     try:
         text.encode("utf-8")

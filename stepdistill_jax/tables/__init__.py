@@ -8,6 +8,16 @@ from stepdistill_jax.tables.inputs import Inputs
 from stepdistill_jax.tables.reading import Table, looks_like_table, open_table
 from stepdistill_jax.tables.rows import Row
 from stepdistill_jax.tables.values import text_of
-from stepdistill_jax.tables.writing import RowWriter
+from stepdistill_jax.tables.writing import RowWriter, check_cells
 
-__all__ = ["Inputs", "Row", "RowWriter", "Table", "TableError", "looks_like_table", "open_table", "text_of"]
+__all__ = [
+    "Inputs",
+    "Row",
+    "RowWriter",
+    "Table",
+    "TableError",
+    "check_cells",
+    "looks_like_table",
+    "open_table",
+    "text_of",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from stepdistill_jax.tables.errors import TableError
+from stepdistill_jax.tables.errors import TableError, check_names
 from stepdistill_jax.tables.rows import Row
 from stepdistill_jax.tables.text_files import open_text
 
@@ -44,18 +44,27 @@ class Delimited:
         if header is None:
             raise TableError(f"{path}: empty; its first line is to name the columns.")
         self.columns = tuple(header[1])
-        _check_header(path, self.columns, self.delimiter)
+        check_names(path, self.columns, f"the header, divided by {self.delimiter!r},")
 
     def __iter__(self) -> Iterator[Row]:
-        cells = itertools.islice(self._cells(self.delimiter), 1, None)
+        blank = [""] if len(self.columns) == 1 else None
+        cells = itertools.islice(self._cells(self.delimiter, blank), 1, None)
         for line, row in cells:
             if len(row) == len(self.columns):
+                self._check_no_header(line, row)
                 yield Row(line, dict(zip(self.columns, row, strict=True)), self._path)
             elif self._on_ragged is not None:
                 self._on_ragged(line, len(row))
             else:
                 others = ((at, len(more)) for at, more in cells if len(more) != len(self.columns))
                 raise self._ragged([(line, len(row)), *itertools.islice(others, _SHOWN)])
+
+    def _check_no_header(self, line: int, row: Sequence[str]) -> None:
+        """Files that were put behind one another have a header each; a cell of one column may well be its name."""
+        if len(row) > 1 and [row[0].removeprefix("\ufeff"), *row[1:]] == list(self.columns):
+            raise TableError(
+                f"{self._path}:{line}: the header stands here again, as where files are put behind one another; take this line out."
+            )
 
     def _ragged(self, found: Sequence[tuple[int, int]]) -> TableError:
         shown = ", ".join(f"line {line} has {count}" for line, count in found[:_SHOWN])
@@ -87,15 +96,24 @@ class Delimited:
             return -1.0, 0
         return counts[1:].count(counts[0]) / max(1, len(counts) - 1), counts[0]
 
-    def _cells(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        """(line, cells) of every row, the header's too; a blank line is none."""
+    def _cells(self, delimiter: str, blank: list[str] | None = None) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells) of every row, the header's too.
+
+        Args:
+          blank: cells of a blank line behind the header; None where it is no row.
+        """
         with open_text(self._path, self._encoding, newline="") as text:
             for _ in range(self._lines_before):
                 text.readline()
-            yield from _parsed(self._path, text, delimiter, self._lines_before)
+            has_header = False
+            for line, cells in _parsed(self._path, text, delimiter, self._lines_before):
+                if cells or (has_header and blank):
+                    has_header = True
+                    yield line, cells or blank
 
 
 def _parsed(path: Path, text: TextIO, delimiter: str, before: int) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every row; a blank line has none."""
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))
     reader = csv.reader(_without_nul(path, text, before), delimiter=delimiter, strict=True)
     while True:
@@ -106,8 +124,7 @@ def _parsed(path: Path, text: TextIO, delimiter: str, before: int) -> Iterator[t
             raise TableError(_told(path, line, before + reader.line_num, str(error))) from None
         if cells is None:
             return
-        if cells:
-            yield line, cells
+        yield line, cells
 
 
 def _without_nul(path: Path, lines: Iterable[str], before: int) -> Iterator[str]:
@@ -129,13 +146,3 @@ def _told(path: Path, line: int, last: int, error: str) -> str:
         f'{path}:{line}: a cell goes on behind its closing quote (line {last}); write "" for a quote within a cell, or close '
         f"the one that is open."
     )
-
-
-def _check_header(path: Path, columns: Sequence[str], delimiter: str) -> None:
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        named = "no name" if not twice[0].strip() else f"the name {twice[0]!r}"
-        raise TableError(
-            f"{path}: {columns.count(twice[0])} columns have {named}; the header, divided by {delimiter!r}, has "
-            f"{', '.join(map(repr, columns))}. Name them apart."
-        )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.tables.errors import TableError
 from stepdistill_jax.tables.rows import Row
 from stepdistill_jax.tables.values import text_of
@@ -38,12 +39,15 @@ class Inputs:
             )
 
     def text(self, row: Row) -> str:
-        """The text of a row.
+        """The text of a row; '' where all its cells are blank, whatever stands between them.
 
         Raises:
           TableError: names the row and the column that is not there, or holds no text (null, a list, NaN).
         """
-        return "".join(cell_of(row, name) if name else text for name, text in self._pieces)
+        cells = {name: cell_of(row, name) for name in self.columns}
+        if all(map(is_blank, cells.values())):
+            return ""
+        return "".join(cells[name] if name else text for name, text in self._pieces)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Inputs) and self.template == other.template

@@ -11,6 +11,7 @@ from stepdistill_jax.tables.text_files import open_text
 from stepdistill_jax.tables.values import WrittenFloat
 
 _BLANKS = " \t\r\n"
+_MOST_DIGITS = 4000  # of an integer
 
 
 class JsonRows:
@@ -100,4 +101,9 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenFloat)
+def _integer(spelling: str) -> int | WrittenFloat:
+    """An integer; -0, and more digits than Python turns into one, keep their spelling."""
+    return WrittenFloat(spelling) if spelling == "-0" or len(spelling) > _MOST_DIGITS else int(spelling)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenFloat, parse_int=_integer)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stepdistill_jax.base.visible import look, spelled
 from stepdistill_jax.tables.delimited import Delimited, OnRagged
-from stepdistill_jax.tables.errors import TableError
+from stepdistill_jax.tables.errors import TableError, names_text
 from stepdistill_jax.tables.json_rows import JsonRows
 from stepdistill_jax.tables.parquet import Parquet
 from stepdistill_jax.tables.rows import Row
@@ -59,12 +60,20 @@ class Table:
           TableError: names the flag, and the columns that there are.
         """
         for name, flag in names.items():
-            if name not in self.columns:
+            if name not in self.columns and not self._has_later(name):
                 said = "" if self.delimiter is None else f" (divided by {self.delimiter!r})"
-                raise TableError(
-                    f"{flag}: {self.path} has no column {name!r}; it has {', '.join(map(repr, self.columns))}{said}."
-                    + (" Is its first line a header?" if self.delimiter else "")
+                alike = next((column for column in self.columns if look(column) == look(name)), None)
+                hint = (
+                    "" if alike is None else f" {spelled(alike)} is spelled otherwise than {spelled(name)}."
                 )
+                raise TableError(
+                    f"{flag}: {self.path} has no column {spelled(name)}; it has {names_text(self.columns)}{said}."
+                    + (hint or (" Is its first line a header?" if self.delimiter else ""))
+                )
+
+    def _has_later(self, name: str) -> bool:
+        """Whether a later object of a JSON file has what the first one lacks."""
+        return self.format in ("json", "jsonl") and any(name in row.values for row in self)
 
 
 def open_table(
@@ -88,6 +97,13 @@ def open_table(
     """
     path = Path(path)
     kind = _KINDS.get(_ending(path))
+    if path.exists() and not path.is_file():
+        what = (
+            "is a folder; name a file"
+            if path.is_dir()
+            else "is no file, and can be read once alone; save it as a file"
+        )
+        raise TableError(f"{path} {what}.")
     if kind is None:
         raise TableError(f"{path}: unknown kind of table; use {', '.join(_KINDS)}, also with .gz.")
     if kind == "parquet":

@@ -1,12 +1,12 @@
 """Rows to csv, tsv and JSON lines, each readable by `open_table` again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from stepdistill_jax.tables.errors import TableError
-from stepdistill_jax.tables.values import text_of
+from stepdistill_jax.tables.rows import Row
+from stepdistill_jax.tables.values import cell_text, json_text
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -45,10 +45,9 @@ class RowWriter:
     def write(self, values: Mapping[str, Any]) -> None:
         """A row. In csv and tsv null is an empty cell, and a list or an object is its JSON text."""
         if self._format == "jsonl":
-            row = {name: values[name] for name in self._columns}
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.write(json_text({name: values[name] for name in self._columns}) + "\n")
         else:
-            self._write_cells([_cell(values[name]) for name in self._columns])
+            self._write_cells([cell_text(values[name]) for name in self._columns])
 
     def _write_cells(self, cells: Sequence[str]) -> None:
         # Not by csv.writer: before Python 3.13 it leaves a "\r" within a cell unquoted.
@@ -61,9 +60,17 @@ class RowWriter:
         return cell
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return text_of(value)
+def check_cells(row: Row) -> None:
+    """Checks that csv and tsv can hold a row.
+
+    Raises:
+      TableError: names the row, and the column that they can't.
+    """
+    for name, value in row.values.items():
+        try:
+            cell_text(name)
+            cell_text(value)
+        except ValueError as error:
+            raise TableError(
+                f"{row.place}: {name!r} is {error}, which csv and tsv can't hold; mend it, or let --output be a .jsonl file."
+            ) from None

@@ -164,3 +164,15 @@ def test_what_data_alone_cannot_say_is_named(describe, capsys, arguments, said):
     [line] = capsys.readouterr().err.splitlines()
     assert "is not whole" in line
     assert said in line
+
+
+def test_a_table_on_standard_input_is_told_by_its_header(capsys, monkeypatch):
+    monkeypatch.setattr("stepdistill_jax.base.messages._said", set())
+    for text in ("id,subject,body", '"body";"subject"', "subject\tbody"):
+        runs._say_if_header(text, "{subject}\n{body}")
+        assert (
+            f"the first text, {text!r}, is answered as a question, but looks like" in capsys.readouterr().err
+        )
+    for text, template in (("the body, the subject", "{subject}\n{body}"), ("subject", None), ("", "{a}")):
+        runs._say_if_header(text, template)
+    assert capsys.readouterr().err == ""

@@ -1,5 +1,6 @@
 """A table in, a table out: columns and order kept, interrupted and gone on with."""
 
+import datetime
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from stepdistill_jax.base import folder_lock
@@ -81,6 +84,52 @@ def test_json_objects_keep_their_own_keys_and_types(answer, tmp_path):
     assert rows[1]["more"] == [True, None]
     _, rows = answer("answers.tsv", table=open_table(path))
     assert [row["more"] for row in rows] == ["", "[true, null]"]
+
+
+def test_values_of_other_columns_come_out_as_they_were(answer, tmp_path):
+    path = tmp_path / "new.parquet"
+    values = {
+        "question": ["no", "apples"],
+        "at": [datetime.datetime(2024, 1, 2)] * 2,
+        "n": [1.5, float("nan")],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(values), path)
+    _, rows = answer(table=open_table(path))
+    assert [(row["at"], row["n"], row["label"]) for row in rows] == [
+        ("2024-01-02T00:00:00", "1.5", "no"),
+        ("2024-01-02T00:00:00", "NaN", "apples"),
+    ]
+    numbers = tmp_path / "numbers.jsonl"
+    numbers.write_text('{"question": "no", "price": 1.10, "key": 12345678901234567890.5}\n')
+    answer("answers.jsonl", table=open_table(numbers))
+    written = (tmp_path / "answers.jsonl").read_text()
+    assert written.startswith('{"question": "no", "price": 1.10, "key": 12345678901234567890.5, "label"')
+
+
+def test_what_the_output_cannot_hold_is_named_before_anything_is_answered(answer, tmp_path):
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"question": "no"}\n{"question": "no", "other": "\\ud83d"}\n')
+    with pytest.raises(TableError, match=r"new\.jsonl:2: 'other' is not whole: .*csv and tsv can't hold"):
+        answer(table=open_table(path))
+    assert not list(tmp_path.glob("answers*"))
+    assert answer("answers.jsonl", table=open_table(path))[0].num_rows == 2
+
+
+def test_a_table_without_rows_and_a_wrong_setting_leave_nothing(answer, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("question,id\n")
+    with pytest.raises(TableError, match=r"new\.csv: no rows, so there is nothing to answer"):
+        answer(table=open_table(path))
+    with pytest.raises(ValueError, match=r"abstain_below=80; use a probability"):
+        answer(abstain_below=80)
+    assert not list(tmp_path.glob("answers*"))
+
+
+def test_what_fails_before_a_row_is_answered_leaves_nothing(answer, tmp_path, monkeypatch):
+    monkeypatch.setattr(answered_tables, "_cells", lambda prediction: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        answer()
+    assert not list(tmp_path.glob("answers*"))
 
 
 def test_the_input_s_delimiter_is_kept(answer, tmp_path):

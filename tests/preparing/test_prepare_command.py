@@ -93,6 +93,10 @@ def test_flags_reach_the_settings(prepare, table, tmp_path):
             "--label_word x: give LABEL=WORD",
         ),
         (
+            ["{table}", "--inputs", "text", "--label", "kind", "--label_word", "a=b", "--label_word", "a=c"],
+            "--label_word a=b a=c: give every label one word",
+        ),
+        (
             ["{table}", "--inputs", "text", "--label", "kind", "--from", "x"],
             "is a table, and needs no other folder",
         ),
@@ -106,6 +110,13 @@ def test_a_mistake_is_one_line(prepare, table, arguments, said):
     assert status == 2
     assert said.replace("{{", "{").replace("}}", "}") in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_labels_are_shown_as_they_are(prepare, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,kind\na, x\nb,y\nc,"it\'s"\nd,z\u200b\n', encoding="utf-8")
+    _, said, _ = prepare(path, "--inputs", "text", "--label", "kind")
+    assert r"  labels: ' x' 1, it's 1, y 1, 'z\u200b' 1" in said
 
 
 def test_a_setting_that_there_is_not_is_named(table, tmp_path):

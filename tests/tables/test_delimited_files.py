@@ -1,6 +1,8 @@
 """csv, tsv and txt files as spreadsheets and databases write them."""
 
+import bz2
 import gzip
+import os
 
 import pytest
 
@@ -110,6 +112,57 @@ def test_another_encoding_is_named_with_its_place_and_read_when_told(write):
         open_table(path, encoding="klingon")
 
 
+def test_a_file_in_two_encodings_is_told(write):
+    path = write("a.csv", "text,label\nGröße,x\n".encode() + "Öse,y\n".encode("cp1252"))
+    with pytest.raises(TableError) as caught:
+        values(open_table(path))
+    assert "at byte 22, line 3; it looks like cp1252 ('Öse,y' there), but 'Größe'" in str(caught.value)
+    assert "in two encodings: save it anew" in str(caught.value)
+    assert "--encoding" not in str(caught.value)
+
+
+def test_an_encoding_that_is_named_for_utf_8_is_said(write, capsys):
+    path = write("a.csv", "text,label\nGröße,x\n")
+    assert values(open_table(path, encoding="cp1252"))[0]["text"] == "GrÃ¶ÃŸe"
+    said = capsys.readouterr().err
+    assert f"{path}: is UTF-8 ('Größe' there), and is read as cp1252 ('GrÃ¶ÃŸe') by --encoding" in said
+    for name, content in (("b.csv", "text\nplain\n"), ("c.csv", "text\nGröße\n".encode("cp1252"))):
+        open_table(write(name, content), encoding="cp1252")
+    open_table(path, encoding="utf8")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "base64", "utf-16"])
+def test_an_encoding_that_cannot_read_the_file_is_one_line(write, encoding):
+    with pytest.raises(TableError, match=encoding):
+        values(open_table(write("a.csv", "text,label\nx,y\n"), encoding=encoding))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"PK\x03\x04\x14\x00\x06\x00",
+            r"a zip archive, as an Excel workbook \(.xlsx\) is one; save the sheet as CSV",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 50, "an Excel workbook"),
+        (b"PAR1\x15\x04\x15\x10", "a parquet file; let its name end with .parquet"),
+        (bz2.compress(b"text,label\n"), "a bzip2 archive; unpack it"),
+        (gzip.compress(gzip.compress(b"text,label\n")), "packed by gzip twice"),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive"),
+    ],
+)
+def test_what_is_no_text_is_told_by_what_it_is(write, content, said):
+    with pytest.raises(TableError, match=f"a.csv: no table of text but {said}"):
+        open_table(write("a.csv", content))
+
+
+def test_a_header_may_read_like_another_kind(write):
+    assert open_table(write("a.csv", "PAR1,ARROW1\nx,y\n")).columns == ("PAR1", "ARROW1")
+
+
 def test_bytes_far_into_a_file_are_counted_from_its_begin(write):
     text = "text,label\n" + "é fine,x\n" * 20_000
     path = write("a.csv", text.encode() + b"\x8d\xfc,y\n")
@@ -187,5 +240,47 @@ def test_a_missing_file_a_folder_and_an_unknown_kind_are_named(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TableError, match="is a folder"):
         open_table(tmp_path / "folder.csv")
+    with pytest.raises(TableError, match="is a folder; name a file"):
+        open_table(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(
+        TableError, match=r"pipe.csv is no file, and can be read once alone; save it as a file"
+    ):
+        open_table(tmp_path / "pipe.csv")
     with pytest.raises(TableError, match=r"book.xlsx: unknown kind of table; use .csv"):
         open_table(tmp_path / "book.xlsx")
+
+
+def test_a_header_that_stands_again_is_named(write):
+    for again in ("text,label", "\ufefftext,label"):
+        path = write("a.csv", f"text,label\nx,a\n{again}\ny,b\n")
+        with pytest.raises(
+            TableError, match=r"a.csv:3: the header stands here again, as where files are put"
+        ):
+            values(open_table(path))
+    assert values(open_table(write("b.csv", "text\ntext\n"))) == [{"text": "text"}]
+
+
+def test_a_blank_line_is_a_row_where_there_is_one_column(write):
+    table = open_table(write("a.csv", "\ntext\r\none\r\n\r\nthree\r\n"))
+    assert [(row.line, row.values["text"]) for row in table] == [(3, "one"), (4, ""), (5, "three")]
+    assert len(values(open_table(write("b.csv", "text,label\nx,a\n\ny,b\n")))) == 2
+
+
+@pytest.mark.parametrize("header", ["Text ,label", "te\u200bxt,label", "text\xa0,label"])
+def test_a_column_that_is_spelled_otherwise_is_named(write, header):
+    with pytest.raises(TableError, match=r"no column 'text'; it has .* is spelled otherwise than 'text'\."):
+        open_table(write("a.csv", f"{header}\nx,a\n")).check_columns({"text": "--inputs text"})
+
+
+def test_forms_of_a_character_are_told_apart_in_messages(write):
+    path = write("a.csv", "gru\u0308n,label\nx,a\n")
+    with pytest.raises(TableError) as caught:
+        open_table(path).check_columns({"grün": "--inputs grün"})
+    assert r"it has 'gru\u0308n', 'label'" in str(caught.value)
+
+
+def test_of_many_columns_twenty_are_named(write):
+    path = write("a.csv", ",".join(f"c{n}" for n in range(300)) + "\n")
+    with pytest.raises(TableError, match=r"'c19' and 280 more \(divided"):
+        open_table(path).check_columns({"d": "--id d"})

@@ -48,3 +48,9 @@ def test_a_value_that_is_no_text_is_named_with_its_row():
     assert caught.value.reason == "'none' is null"
     with pytest.raises(TableError, match="line 3: there is no 'price'"):
         Inputs("price").text(ROW)
+
+
+def test_a_row_of_blank_cells_has_no_text_whatever_the_template_says():
+    row = Row(2, {"subject": " ", "body": "\u200b\ufeff", "n": "1"})
+    assert Inputs("Question: {subject}\n{body}").text(row) == ""
+    assert Inputs("Question: {subject}{n}").text(row) == "Question:  1"

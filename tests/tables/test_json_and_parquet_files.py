@@ -44,6 +44,7 @@ def test_numbers_keep_their_spelling_and_texts_stay_texts(write):
         ({}, "an object"),
         (float("nan"), "NaN"),
         ("\ud800", "half of a character"),
+        ("a\0b", "a NUL character"),
         (b"x", "bytes"),
     ],
 )
@@ -86,3 +87,41 @@ def test_parquet_rows_are_numbered_and_keep_their_types(tmp_path):
 def test_what_is_no_parquet_file_is_named(write):
     with pytest.raises(TableError, match=r"a.parquet: not a parquet file"):
         open_table(write("a.parquet", "text,label\n"))
+
+
+def test_parquet_columns_of_one_name_are_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = [pyarrow.array([name]) for name in ("x", "y", "z")]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=["t", "label", "label"]), path)
+    with pytest.raises(
+        TableError, match=r"a.parquet: 2 columns have the name 'label'; the file has 't', 'label', 'label'"
+    ):
+        open_table(path)
+
+
+def test_a_parquet_file_that_is_damaged_or_no_text_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"t": [str(n) * 20 for n in range(4000)]}), path)
+    content = bytearray(path.read_bytes())
+    content[400:1200] = bytes(byte ^ 0xFF for byte in content[400:1200])
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=r"a.parquet: damaged behind row 0: "):
+        rows(open_table(path))
+    half = pyarrow.array([b"\xff", b"y"])
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, half.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"t": text}), path)
+    with pytest.raises(TableError, match=r"a.parquet: damaged behind row 0: .*0xff"):
+        rows(open_table(path))
+
+
+def test_integers_keep_their_spelling_whatever_their_length(write):
+    digits = "1" * 5000
+    path = write("a.jsonl", f'{{"v": -0}}\n{{"v": {digits}}}\n{{"v": 12345678901234567890}}\n')
+    assert [text_of(row.values["v"]) for row in open_table(path)] == ["-0", digits, "12345678901234567890"]
+
+
+def test_what_the_first_object_lacks_may_stand_in_a_later_one(write):
+    table = open_table(write("a.jsonl", '{"t": "x"}\n{"t": "y", "label": "a"}\n'))
+    table.check_columns({"t": "--inputs t", "label": "--label label"})
+    with pytest.raises(TableError, match=r"--id id: .* has no column 'id'; it has 't'"):
+        table.check_columns({"id": "--id id"})

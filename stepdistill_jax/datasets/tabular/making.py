@@ -5,16 +5,19 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stepdistill_jax.base.visible import is_damaged, shortened, spelled
 from stepdistill_jax.datasets import described, preparation, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, CompletionFormat, Dataset, Example
 from stepdistill_jax.datasets.tabular import classes, cutting
-from stepdistill_jax.datasets.tabular.reading import ReadTable, TextRow, lines_text, read_table
+from stepdistill_jax.datasets.tabular.reading import ReadTable, TextRow, lines_text, places_text, read_table
 from stepdistill_jax.datasets.tabular.settings import TableSettings
 from stepdistill_jax.tables import TableError
 
 # Labels of any spelling come back whole; a rationale may say 'FAQ: …'.
 COMPLETION = CompletionFormat("Answer:", "\nQ:", r"^\s*(.+?)\s*$")
+_OWN_FOLDERS = ("vocabularies", "token_cache", "downloads")  # of DATA
 _SHOWN = 5  # texts in a message
+_SHOWN_CHARACTERS = 60  # of a text there
 
 
 def prepare_table(
@@ -59,6 +62,8 @@ def prepare_table(
 
 
 def _check_name(name: str, data_dir: str | os.PathLike[str] | None) -> None:
+    if name in _OWN_FOLDERS:
+        raise ValueError(f"--name {name}: DATA keeps something else under that name; choose another one.")
     if name in registry.registered():
         raise ValueError(f"--name {name}: a dataset of a Python file has that name; choose another one.")
     folder = preparation.examples_folder(name, data_dir)
@@ -128,6 +133,12 @@ def _dataset(
     unknown = [label for label in settings.label_words if choices and label not in choices]
     if unknown:
         raise TableError(f"--label_word {unknown[0]}=…: no row has that label.")
+    labels = {row.label for rows in splits.values() for row in rows}.union(choices)
+    for label, word in settings.label_words.items():
+        if word in labels - settings.label_words.keys():
+            raise TableError(
+                f"--label_word {label}={word}: {word!r} is another label; give a word that is none."
+            )
     return Dataset(
         name=settings.name,
         to_example=described.from_table,
@@ -223,6 +234,11 @@ def _reading_notes(read: Mapping[str, ReadTable]) -> list[str]:
         if table.table.encoding not in (None, "utf-8"):
             how.append(table.table.encoding)
         notes.append(f"{table.table.path}: {len(table.rows):,} rows ({', '.join(how)})")
+        if table.doubtful:
+            notes.append(
+                f"{table.table.path}: {lines_text(table.doubtful)}: a quoted cell holds what look like rows of the table; was a "
+                f"quote opened there, and closed by one of a later row?"
+            )
         for reason, lines in table.left_out.items():
             notes.append(f"{table.table.path}: {len(lines):,} rows left out, {reason}: {lines_text(lines)}")
     return notes
@@ -232,7 +248,11 @@ def _merging_notes(read: Mapping[str, ReadTable], settings: TableSettings) -> li
     if not settings.merge_labels:
         return []
     stands_for = _merging([table.rows for table in read.values()], settings)
-    return [f"{label!r} is {kept!r} (--merge_labels)" for label, kept in stands_for.items() if label != kept]
+    return [
+        f"{spelled(label)} is {spelled(kept)} (--merge_labels)"
+        for label, kept in stands_for.items()
+        if label != kept
+    ]
 
 
 def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
@@ -240,7 +260,7 @@ def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
     groups = cutting.groups_of(row for rows in splits.values() for row in rows)
     repeated = sum(len(group) - 1 for group in groups)
     torn = [group for group in groups if len({row.label for row in group}) > 1]
-    notes = []
+    notes = _damage_notes(row for rows in splits.values() for row in rows)
     if repeated:
         notes.append(f"{repeated:,} rows repeat the text of another; a cut keeps equal texts in one split")
     if torn:
@@ -250,8 +270,22 @@ def _text_notes(splits: Mapping[str, Sequence[TextRow]]) -> list[str]:
     return notes
 
 
+def _damage_notes(rows: Iterable[TextRow]) -> list[str]:
+    damaged = [row for row in rows if is_damaged(row.inputs) or is_damaged(row.label)]
+    if not damaged:
+        return []
+    first = damaged[0].label if is_damaged(damaged[0].label) else damaged[0].inputs
+    return [
+        f"{len(damaged):,} rows look as if they were read in a wrong encoding, or have lost characters: "
+        f"{places_text(damaged)}, such as {shortened(first, _SHOWN_CHARACTERS)!r}"
+    ]
+
+
 def _torn_text(group: Sequence[TextRow]) -> str:
-    said = ", ".join(f"line {row.line} {row.label!r}" for row in group[:_SHOWN])
+    of_one_file = len({row.path for row in group}) == 1
+    said = ", ".join(
+        f"{f'line {row.line}' if of_one_file else row.place} {spelled(row.label)}" for row in group[:_SHOWN]
+    )
     return f"{group[0].inputs!r:.40} ({said})"
 
 

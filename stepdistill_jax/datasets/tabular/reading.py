@@ -1,10 +1,14 @@
 """Rows of a table to texts, and one message for all rows that cannot be used."""
 
+import ast
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.datasets.dataset import SPLITS
 from stepdistill_jax.datasets.tabular.settings import TableSettings
 from stepdistill_jax.tables import Row, Table, TableError, open_table
@@ -18,6 +22,7 @@ SPLIT_WORDS = {
     **{word: "test" for word in ("test", "testing")},
 }
 _SHOWN = 5  # lines in a message
+_LINE_END = re.compile("\r\n|\r|\n")
 _NO_LABEL = "without a label"
 
 
@@ -49,11 +54,18 @@ class TextRow:
 
 @dataclasses.dataclass(frozen=True)
 class ReadTable:
-    """A table that was read: its rows, and the lines of those that were left out, by the reason."""
+    """A table that was read.
+
+    Attributes:
+      rows: that are used.
+      left_out: lines of those that are not, by the reason.
+      doubtful: lines of those whose quoted cells hold what look like rows.
+    """
 
     table: Table
     rows: list[TextRow]
     left_out: Mapping[str, list[int]]
+    doubtful: list[int]
 
 
 class Problems:
@@ -89,6 +101,14 @@ def lines_text(lines: Iterable[int]) -> str:
     return f"line{'s' * (len(lines) > 1)} {shown}{more}"
 
 
+def places_text(rows: Sequence[TextRow]) -> str:
+    """As `lines_text`, with the file's name where the rows are of several."""
+    if len({row.path for row in rows}) == 1:
+        return lines_text(row.line for row in rows)
+    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+    return ", ".join(row.place for row in rows[:_SHOWN]) + more
+
+
 def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTable:
     """All rows of a file.
 
@@ -112,17 +132,17 @@ def read_table(path: Path, settings: TableSettings, *, flag: str = "") -> ReadTa
             on_ragged=on_ragged if settings.skip_ragged else None,
         )
         table.check_columns(_wanted(settings))
-        rows = _texts(table, settings, left_out)
+        rows, doubtful = _texts(table, settings, left_out)
     except TableError as error:
         if error.reason == RAGGED:
             raise TableError(f"{error} --skip_ragged leaves such rows out.") from None
         raise
     if not rows:
-        why = (
-            "no row with a label" if left_out else "no rows, only a header" if table.delimiter else "no rows"
-        )
+        why = "no rows, only a header" if table.delimiter else "no rows"
+        if left_out:
+            why = "no row that can be used: all were left out, " + ", ".join(left_out)
         raise TableError(f"{flag + ' ' if flag else ''}{path}: {why}; there is nothing to learn from.")
-    return ReadTable(table, rows, left_out)
+    return ReadTable(table, rows, left_out, doubtful)
 
 
 def _wanted(settings: TableSettings) -> dict[str, str]:
@@ -134,8 +154,11 @@ def _wanted(settings: TableSettings) -> dict[str, str]:
     return wanted
 
 
-def _texts(table: Table, settings: TableSettings, left_out: dict[str, list[int]]) -> list[TextRow]:
-    rows, problems, ids = [], Problems(), {}
+def _texts(
+    table: Table, settings: TableSettings, left_out: dict[str, list[int]]
+) -> tuple[list[TextRow], list[int]]:
+    """(rows that are used, lines of those whose quoted cells hold what look like rows)."""
+    rows, problems, ids, within = [], Problems(), {}, {}
     for number, row in enumerate(table):
         try:
             text = _text_row(row, number, settings)
@@ -148,8 +171,25 @@ def _texts(table: Table, settings: TableSettings, left_out: dict[str, list[int]]
         if text.id is not None and ids.setdefault(text.id, row.line) != row.line:
             problems.add(f"the id {text.id!r} stands on line {ids[text.id]}, too", row.line)
         rows.append(text)
+        if table.delimiter is not None and (found := _labels_within(row, table, settings.label)):
+            within[row.line] = found
     problems.check(table.path)
-    return rows
+    labels = {row.label for row in rows}
+    return rows, [line for line, found in within.items() if found & labels]
+
+
+def _labels_within(row: Row, table: Table, label: str) -> set[str]:
+    """The labels of what would be rows if the quotes of a row's cells were none.
+
+    A quote that is not closed goes on to the next one, rows below; all of these become a cell, and are lost.
+    """
+    cells, place = [*row.values.values()], table.columns.index(label)
+    found = set()
+    for number, cell in enumerate(cells):
+        lines = [line.split(table.delimiter) for line in _LINE_END.split(cell)]
+        whole = [[*cells[:number], *lines[0]], *lines[1:]][:-1] if len(lines) > 1 else []
+        found |= {line[place] for line in whole if len(line) == len(cells)}
+    return found
 
 
 def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:
@@ -158,9 +198,9 @@ def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:
     Raises:
       TableError: whose reason says what is wrong with it.
     """
-    label = _label(row, settings.label)
+    label = _label(row, settings.label, may_be_list=settings.free)
     inputs = settings.template.text(row)
-    if not inputs.strip():
+    if not inputs:
         raise _unusable(row, f"the inputs ({', '.join(map(repr, settings.template.columns))}) are empty")
     return TextRow(
         path=row.path,
@@ -168,19 +208,19 @@ def _text_row(row: Row, number: int, settings: TableSettings) -> TextRow:
         number=number,
         inputs=inputs,
         label=label,
-        kind=type(row.values[settings.label]).__name__,
+        kind=_kind(row.values[settings.label]),
         id=None if settings.id is None else _filled(row, settings.id),
         rationale="" if settings.rationale is None else _optional(row, settings.rationale),
         split=None if settings.split is None else _split(row, settings.split),
     )
 
 
-def _label(row: Row, column: str) -> str:
+def _label(row: Row, column: str, *, may_be_list: bool) -> str:
     value = row.values.get(column, "")
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and is_blank(value)):
         raise _unusable(row, _NO_LABEL if column in row.values else f"no {column!r}, so {_NO_LABEL}")
     label = cell_of(row, column)
-    if _is_list(label):
+    if not may_be_list and _is_list(label):
         raise _unusable(
             row, f"the label {label!r:.40} is a list; a row has one label (--free takes it as text)"
         )
@@ -188,17 +228,22 @@ def _label(row: Row, column: str) -> str:
 
 
 def _is_list(label: str) -> bool:
+    """Whether it is a list as JSON or Python writes it."""
     if not (label.startswith("[") and label.endswith("]")):
         return False
-    try:
-        return isinstance(json.loads(label), list)
-    except ValueError:
-        return False
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return isinstance(read(label), list)
+    return False
+
+
+def _kind(value: object) -> str:
+    return "float" if isinstance(value, float) else type(value).__name__
 
 
 def _filled(row: Row, column: str) -> str:
     text = cell_of(row, column)
-    if not text.strip():
+    if is_blank(text):
         raise _unusable(row, f"{column!r} is empty")
     return text
 

@@ -75,10 +75,30 @@ class TableSettings:
         if self.choices is not None and (self.free or self.metric == "equation"):
             other = "--free" if self.free else "--metric equation"
             raise TableError(f"--choices and {other}: labels are choices or open text; give one of the two.")
+        if self.choices is not None and (
+            len(set(self.choices)) < len(self.choices) or "" in map(str.strip, self.choices)
+        ):
+            raise TableError(
+                f"--choices {' '.join(map(repr, self.choices))}: give every label once, and none that is blank."
+            )
         if self.choices is not None and len(self.choices) == 1:
             raise TableError(
                 f"--choices {self.choices[0]}: one label teaches nothing; give two or more with spaces between them."
             )
+
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        """Refuses inputs that tell the label."""
+        for flag in ("label", "rationale"):
+            if (column := getattr(self, flag)) in self.template.columns:
+                raise TableError(
+                    f"--inputs {self.inputs!r} has the column {column!r} of --{flag}, which new rows lack: the student would learn "
+                    f"to read its answer there; leave it out."
+                )
+        for flag in ("split", "rationale"):
+            if getattr(self, flag) == self.label:
+                raise TableError(f"--{flag} {self.label}: that is the column of --label; name another one.")
 
     @property
     def template(self) -> Inputs:

@@ -1,8 +1,10 @@
 """`stepdistill predict`: its flags, and the answers that it prints or writes."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
 from stepdistill_jax.base.no_verify_flag import add_no_verify_flag
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         )
     answers = runs.predict(
         args.run,
-        args.text or [line.rstrip("\n") for line in sys.stdin],
+        args.text or _lines_of(sys.stdin),
         rationale=args.rationale,
         step=args.step,
         data_dir=args.data_dir,
@@ -92,6 +94,23 @@ def run(args: argparse.Namespace) -> None:
     for answer in answers:
         line = "\\n".join(answer.splitlines())
         print(visible(line) if sys.stdout.isatty() else line)
+
+
+def _lines_of(file: TextIO) -> list[str]:
+    """The lines of standard input, of whatever system, without a mark of UTF-8 before the first.
+
+    Raises:
+      ValueError: names the line that is not UTF-8.
+    """
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(encoding="utf-8", errors="surrogateescape")
+    lines = [line.removesuffix("\n").removesuffix("\r") for line in file]
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii() and line.encode("utf-8", "replace").decode("utf-8") != line:
+            raise ValueError(
+                f"predict: line {number} of standard input is not UTF-8: {line!r:.40}; convert it, as by iconv -f cp1252 -t utf-8."
+            )
+    return [line.removeprefix("\ufeff") if place == 0 else line for place, line in enumerate(lines)]
 
 
 def _answer_table(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from stepdistill_jax.base.visible import look
 from stepdistill_jax.teacher.answers.parsing import NO_LABEL, NOT_A_CHOICE
 from stepdistill_jax.teacher.prompting import plain_text
 
@@ -85,14 +86,14 @@ def _split_letter(text: str) -> tuple[str, str, bool]:
 
 def _match(text: str, choices: Sequence[str], *, may_be_cut: bool, is_cut: bool = False) -> str:
     said = _plain(text)
-    by_text = {_plain(choice): choice for choice in choices}
+    by_text = _by_text(text, choices)
     if said not in by_text and (bare := _ARTICLE.sub("", said, count=1)) in by_text:
         said = bare  # 'a table'
     if said in by_text:
         longer = any(plain != said and plain.startswith(said) for plain in by_text)
         return "" if is_cut and longer else by_text[said]
     # 'entailment, because …': one choice, then a break, and no other choice behind it.
-    begun = [plain for plain in by_text if re.match(rf"{re.escape(plain)}\W*[,.;:(–—-]", said)]
+    begun = [plain for plain in by_text if re.match(rf"{re.escape(plain)}\W*[,.;:(–—-](?!\d)", said)]
     if begun:
         longest = max(begun, key=len)
         rest = said[len(longest) :]
@@ -104,8 +105,20 @@ def _match(text: str, choices: Sequence[str], *, may_be_cut: bool, is_cut: bool 
     return ""
 
 
+def _by_text(text: str, choices: Sequence[str]) -> dict[str, str]:
+    """What is said -> the choice that it means. Of choices that differ in case and the like, 'Bug' and 'bug', it means the one
+    that is spelled as the text is, and none ('') where none is."""
+    groups: dict[str, list[str]] = {}
+    for choice in dict.fromkeys(choices):
+        groups.setdefault(_plain(choice), []).append(choice)
+    return {
+        plain: group[0] if len(group) == 1 else text if text in group else ""
+        for plain, group in groups.items()
+    }
+
+
 def _plain(text: str) -> str:
-    text = " ".join(text.casefold().strip(_QUOTES + ".").split())
+    text = look(text).strip(_QUOTES + ".")
     return (
         text[1:-1].strip() if text.startswith("(") and text.endswith(")") and ")" not in text[:-1] else text
     )

@@ -67,6 +67,12 @@ def test_one_label_is_nothing_to_learn(choose):
 def test_labels_that_train_has_not_are_refused_unless_allowed(choose):
     with pytest.raises(TableError, match=r"line 3: no training row has the label 'chat'.*--allow_unseen"):
         choose(["a", "b"], test=["a", "chat"])
+    with pytest.raises(
+        TableError, match=r"by --allow_unseen\. 'chat', 'Chat ' look alike: --merge_labels makes"
+    ):
+        choose(["a", "chat"], test=["a", "Chat "])
+    with pytest.raises(TableError, match=r"--allow_unseen\. '1', '1.0' are one number: write them alike"):
+        choose(["1", "2"], test=["1.0"])
     choices, notes = choose(["a", "b"], test=["a", "chat"], allow_unseen=True)
     assert choices == ("a", "b", "chat")
     assert "no training row has the label 'chat'" in notes
@@ -85,6 +91,72 @@ def test_merging_takes_the_commonest_spelling_or_a_given_one():
     labels = classes.counts_of(rows("Billing", "billing ", "billing", "billing", "bug"))
     assert classes.merging(labels, ()) == dict.fromkeys(("billing", "Billing", "billing "), "billing")
     assert set(classes.merging(labels, ("Billing", "bug")).values()) == {"Billing"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("grün", "gru\u0308n", r"'gru\u0308n', 'grün'"),
+        ("spam", "spam\u200b", r"'spam', 'spam\u200b'"),
+        ("ABC", "ＡＢＣ", "'ABC', 'ＡＢＣ'"),
+        ("won't", "won’t", "\"won't\", 'won’t'"),
+    ],
+)
+def test_labels_that_a_reader_takes_for_one_are_said_and_merged_if_asked(choose, one, other, shown):
+    choices, notes = choose([one, other, "x"])
+    assert len(choices) == 3
+    assert f"{shown} look alike, and are 2 labels; --merge_labels makes them one" in notes
+    assert set(classes.merging(classes.counts_of(rows(other, one)), ()).values()) == {one}
+    assert set(classes.merging(classes.counts_of(rows(other, other, one)), ()).values()) == {other}
+
+
+def test_merging_takes_a_given_choice_that_no_row_has():
+    labels = classes.counts_of(rows("Bug", "bug ", "x"))
+    assert classes.merging(labels, ("bug", "x")) == {"bug": "bug", "Bug": "bug", "bug ": "bug"}
+
+
+def test_labels_that_are_no_equations_are_said(choose):
+    notes = choose(["1 + 2", "3", "two", "6:7"], metric="equation")[1]
+    assert "2 labels are no equations, and are compared as text: '6:7', 'two'" in notes
+
+
+def test_of_many_labels_that_look_alike_eight_groups_are_said(choose):
+    labels = [label for n in range(30) for label in (f"Town {n}", f"town {n}")]
+    notes = choose(labels, free=True)[1]
+    assert sum("differ in case" in note for note in notes) == 8
+    assert "22 more groups of labels look alike" in notes
+
+
+def test_labels_of_one_number_are_said_and_stay(choose):
+    choices, notes = choose(["1", "1.0", "01", "2", "1_0", "10"])
+    assert len(choices) == 6
+    assert [note for note in notes if "number" in note] == ["'01', '1', '1.0' are one number, and 3 labels"]
+
+
+def test_blanks_and_quotes_that_are_part_of_labels_are_said(choose):
+    notes = choose([" a", "b", '"c"', "'d'", "it's 'e'"])[1]
+    assert "blanks before or behind them are part of 1 labels: ' a'" in notes
+    assert any(note.startswith("the quotes around them are part of 2 labels:") for note in notes)
+
+
+def test_train_of_one_label_is_nothing_to_learn_whatever_the_others_have(choose):
+    with pytest.raises(
+        TableError, match="all 2 rows of train have the label 'a', so there is nothing to learn"
+    ):
+        choose(["a", "a"], test=["b"], allow_unseen=True)
+
+
+def test_decimals_are_no_lists_of_labels(choose):
+    assert len(choose(["0,5", "1,5", "0,1", "5,1"])[0]) == 4
+    assert len(choose(["north/car", "south/car", "north/home", "south/home"])[0]) == 4
+    for several in ("1,2", "a/b", "a & b", "a\nb"):
+        with pytest.raises(TableError, match="look like several labels in one cell"):
+            choose(["1", "2", "a", "b", several])
+
+
+def test_a_long_label_is_shortened_in_messages(choose):
+    [note] = [note for note in choose(["a" * 5000, "b", "b"])[1] if "one training row" in note]
+    assert len(note) < 200
 
 
 def test_several_labels_in_a_cell_are_seen(choose):

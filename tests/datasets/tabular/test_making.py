@@ -254,3 +254,46 @@ def test_label_words_are_of_labels_that_there_are(prepare, tickets, tmp_path):
     assert datasets.get("tickets", tmp_path / "DATA").label_words == {"return": "send back"}
     with pytest.raises(TableError, match="--label_word chat=…: no row has that label"):
         prepare(tickets, label_words={"chat": "talk"})
+    with pytest.raises(TableError, match="--label_word return=repair: 'repair' is another label"):
+        prepare(tickets, label_words={"return": "repair"})
+    prepare(tickets, label_words={"return": "repair", "repair": "return"})
+
+
+def test_texts_that_were_read_wrongly_are_said(prepare, write):
+    rows = [*TICKETS, ("GrÃ¶ÃŸe", "passt nicht", "return"), ("Caf\ufffd", "is closed", "billing")]
+    notes = prepare(write("a.csv", as_csv(rows)))["notes"]
+    assert (
+        "2 rows look as if they were read in a wrong encoding, or have lost characters: lines 12, 13, such as "
+        "'GrÃ¶ÃŸe\\npasst nicht'"
+    ) in notes
+    assert not any("wrong encoding" in note for note in prepare(write("b.csv", as_csv(TICKETS)))["notes"])
+
+
+def test_labels_that_are_merged_are_spelled_out(prepare, write):
+    rows = [("a", "b", "gru\u0308n"), ("c", "d", "grün"), ("e", "f", "rot")]
+    notes = prepare(write("a.csv", as_csv(rows)), merge_labels=True)["notes"]
+    assert r"'gru\u0308n' is 'grün' (--merge_labels)" in notes
+
+
+def test_texts_of_several_files_are_told_by_file_and_line(prepare, write):
+    train = write("a.csv", as_csv([*TICKETS, ("GrÃ¶ÃŸe", "x", "return")]))
+    test = write(
+        "b.csv", as_csv([("Lamp flickers", "It goes on and off", "billing"), ("CafÃ©", "y", "return")])
+    )
+    notes = prepare(train, test=test)["notes"]
+    assert any(f"({train}:2 'repair', {test}:2 'billing')" in note for note in notes)
+    assert any(f"lost characters: {train}:12, {test}:3, such as" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["vocabularies", "token_cache", "downloads"])
+def test_a_name_under_which_data_keeps_something_else_is_refused(prepare, tickets, name):
+    with pytest.raises(ValueError, match=f"--name {name}: DATA keeps something else under that name"):
+        prepare(tickets, name=name)
+
+
+def test_rows_within_a_quoted_cell_are_said(prepare, write):
+    path = write("a.csv", 'subject,body,queue\na,b,x\nc,"d,x\ne,f,y\ng,h",y\ni,j,x\n')
+    assert any(
+        note.startswith(f"{path}: line 3: a quoted cell holds what look like rows")
+        for note in prepare(path)["notes"]
+    )

@@ -71,13 +71,36 @@ def test_numbers_and_true_are_labels_by_their_json_text(write, settings):
     )
     rows = read_table(path, settings(path, inputs="t", label="q")).rows
     assert [(row.label, row.kind) for row in rows] == [
-        ("1", "int"), ("1", "str"), ("true", "bool"), ("1.50", "WrittenFloat"),
+        ("1", "int"), ("1", "str"), ("true", "bool"), ("1.50", "float"),
     ]  # fmt: skip
 
 
 def test_a_list_of_labels_is_refused(write, settings):
     path = write("a.csv", as_csv([("a", "b", "x"), ("c", "d", '["x", "y"]')]))
     assert 'line 3: the label \'["x", "y"]\' is a list; a row has one label' in refused(path, settings(path))
+
+
+def test_a_list_as_python_writes_it_is_refused_and_taken_as_open_text(write, settings):
+    path = write("a.csv", as_csv([("a", "b", "x"), ("c", "d", "['x', 'y']"), ("e", "f", "[not a list]")]))
+    said = refused(path, settings(path))
+    assert (
+        "line 3: the label \"['x', 'y']\" is a list; a row has one label (--free takes it as text)." in said
+    )
+    assert "line 4" not in said
+    rows = read_table(path, settings(path, free=True)).rows
+    assert [row.label for row in rows] == ["x", "['x', 'y']", "[not a list]"]
+
+
+def test_what_cannot_be_seen_is_empty(write, settings):
+    path = write("a.csv", as_csv([("\u200b", "\ufeff", "x"), ("c", "d", "\u2060")]))
+    said = refused(path, settings(path, inputs="About {subject}: {body}"))
+    assert "line 2: the inputs ('subject', 'body') are empty; line 3: without a label." in said
+
+
+def test_a_table_of_which_all_rows_are_left_out_is_told_why(write, settings):
+    path = write("a.csv", "subject,body,queue\na,b\n")
+    with pytest.raises(TableError, match="all were left out, another number of cells than the header"):
+        read_table(path, settings(path, skip_ragged=True, delimiter=","))
 
 
 def test_an_id_stands_once(write, settings):
@@ -138,3 +161,19 @@ def test_ragged_rows_are_errors_or_left_out_and_counted(write, settings):
     read = read_table(path, settings(path, skip_ragged=True))
     assert [row.line for row in read.rows] == [2, 4]
     assert list(read.left_out.values()) == [[3]]
+
+
+def test_a_quote_that_a_later_row_closes_is_seen(write, settings):
+    def doubtful(content):
+        path = write("a.csv", "id,subject,queue\n" + content)
+        return read_table(path, settings(path, inputs="subject")).doubtful
+
+    assert doubtful('1,lamp,x\n2,"cup,y\n3,pot,x\n4,pan",y\n5,jug,x\n') == [3]
+    assert doubtful('1,lamp,x\r\n2,",y\r\n3,",x\r\n4,jug,y\r\n') == [3]
+    assert doubtful('1,"lamp, old,\nx, y\nz",x\n2,"a\nb,c,d\ne",y\n') == []
+    assert doubtful('1,"he wrote:\n7,pot,x\nso",x\n') == [2]
+
+
+def test_what_looks_like_rows_within_a_cell_of_json_is_none(write, settings):
+    path = write("a.jsonl", '{"t": "1,a,x\\n2,b,x\\n", "q": "x"}\n{"t": "u", "q": "y"}\n')
+    assert read_table(path, settings(path, inputs="t", label="q")).doubtful == []

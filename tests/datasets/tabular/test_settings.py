@@ -20,6 +20,14 @@ FILE = Path("tickets.csv")
         ({"split": "part", "test": FILE}, "by a column or by files, not by both"),
         ({"choices": (), "free": True}, "--choices and --free"),
         ({"choices": ("a", "b"), "metric": "equation"}, "--choices and --metric equation"),
+        ({"choices": ("a", "b", "a")}, "--choices 'a' 'b' 'a': give every label once"),
+        (
+            {"choices": ("a", "b", " ")},
+            "--choices 'a' 'b' ' ': give every label once, and none that is blank",
+        ),
+        ({"inputs": "{subject} {queue}"}, "has the column 'queue' of --label, which new rows lack"),
+        ({"inputs": "subject,why", "rationale": "why"}, "has the column 'why' of --rationale"),
+        ({"split": "queue"}, "--split queue: that is the column of --label"),
         ({"choices": ("a,b",)}, "--choices a,b: one label teaches nothing"),
     ],
 )

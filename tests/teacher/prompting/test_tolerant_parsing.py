@@ -84,6 +84,28 @@ def test_label_of_nli_that_is_not_certain_is_no_choice(behind):
 
 
 @pytest.mark.parametrize(
+    ("behind", "choices", "label"),
+    [
+        ("Bug", ("bug", "Bug"), "Bug"),
+        ("**bug**.", ("Bug", "bug"), "bug"),
+        ("BUG", ("bug", "Bug"), ""),
+        ("Bug, because it crashes", ("bug", "Bug"), ""),
+        ("billing", ("billing ", "billing"), "billing"),
+        ("true", ("True", "true", "TRUE"), "true"),
+        ("won't pay", ("won’t pay", "pays"), "won’t pay"),
+        ("grün", ("gru\u0308n", "rot"), "gru\u0308n"),
+        ("1.5", ("1", "2"), ""),
+        ("3-4", ("3", "4"), ""),
+        ("3: it is fair", ("3", "4"), "3"),
+    ],
+)
+def test_of_choices_that_look_alike_the_one_that_is_spelled_so_is_meant(behind, choices, label):
+    parsed = parse_answer(f"So it is. Answer: {behind}", NLI, LabelForm(choices))
+    assert parsed.label == label
+    assert bool(parsed.unparsed_reason) == (not label)
+
+
+@pytest.mark.parametrize(
     ("behind", "label"),
     [
         ("(b) wooded area.", "wooded area"),
