@@ -3,8 +3,9 @@
 import json
 import sys
 
+import numpy as np
 import pytest
-from made_up_students import CHOICES
+from made_up_students import CHOICES, description_of, network_of, write_student
 from safetensors import safe_open
 
 from stepdistill_jax import cli
@@ -83,6 +84,22 @@ def test_hugging_face_has_weights_tokenizer_prefixes_and_a_card(made_run, answer
         "labels on validation",
     ):
         assert said in card
+
+
+@pytest.mark.parametrize("to", ["ctranslate2", "huggingface"])
+def test_activations_are_those_of_student_json_where_no_gin_file_came_along(tmp_path, to):
+    if to == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+    run, folder = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    network = network_of(num_encoder_layers=1, num_decoder_layers=1, mlp_activations=("silu", "linear"))
+    write_student(run, description_of(network=network))
+    assert exported(run, folder, "--to", to, "--quantization", "float32") == 0
+    if to == "huggingface":
+        assert json.loads((folder / "config.json").read_text())["feed_forward_proj"] == "gated-silu"
+        return
+    expected = Predictor(run).log_probs(TEXTS[:1])
+    np.testing.assert_allclose(Predictor(folder).log_probs(TEXTS[:1]), expected, rtol=1e-5)
 
 
 def test_a_dtype_may_be_asked_for(own_run, tmp_path):

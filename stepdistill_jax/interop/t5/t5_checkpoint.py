@@ -16,7 +16,7 @@ from stepdistill_jax.interop.t5.sizes import T5Sizes, sizes_of_shapes
 class T5Checkpoint:
     """Attributes:
     step: of training.
-    sizes: read off the parameters; activations from the run's config.gin, where there is one beside the checkpoint.
+    sizes: read off the parameters; activations from the run's student.json or config.gin, where there is one beside the checkpoint.
     parameters: each with its numbers, none of which is read yet; the embedding first.
     run: what the gin file beside it says.
     """
