@@ -2,7 +2,7 @@
 
 OUTPUT/…                 the weights, as the format has them
 OUTPUT/student.json, vocabulary/, calibration.json    as in a run: `Predictor(OUTPUT)` and `stepdistill serve OUTPUT` work
-OUTPUT/export.json       format, quantization, step, what the check has found
+OUTPUT/export.json       format, quantization, step, checksums, what the check has found
 OUTPUT/README.md         the model card
 """
 
@@ -29,7 +29,7 @@ from stepdistill_jax.prediction.description import (
     StudentDescription,
     read_description,
 )
-from stepdistill_jax.prediction.exported import CTRANSLATE2, EXPORT, GGUF, HUGGINGFACE
+from stepdistill_jax.prediction.exported import CARD, CTRANSLATE2, EXPORT, GGUF, HUGGINGFACE, checksums
 from stepdistill_jax.prediction.predictor import Predictor
 from stepdistill_jax.prediction.vocabularies import open_vocabulary
 
@@ -95,7 +95,13 @@ def export(
         _carry(run, folder, description, found)
         write = {CTRANSLATE2: _to_ctranslate2, HUGGINGFACE: _to_huggingface, GGUF: _to_gguf}[to]
         write(run / checkpoint_folders.name_of(found), folder, description, quantization, verify)
-        said = {"format": to, "quantization": quantization, "step": found, "stepdistill": __version__}
+        said = {
+            "format": to,
+            "quantization": quantization,
+            "step": found,
+            "stepdistill": __version__,
+            "files": checksums(folder),
+        }
         _write_json(folder / EXPORT, said)
         check = None
         if texts and to != GGUF:
@@ -107,7 +113,7 @@ def export(
                 )
         _write_json(folder / EXPORT, said | {"check": dataclasses.asdict(check) if check else None})
         card = model_card(run, folder, description, to=to, quantization=quantization, step=found, check=check)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Exported(output, quantization, num_bytes, check)
 

@@ -71,7 +71,7 @@ def load(
       step: of the checkpoint to take, default the best that the run keeps, else the newest.
       batch_tokens: tokens of a batch, padding included.
       num_partitions: devices that hold one copy of the parameters.
-      verify: whether the checkpoint's files are compared with its checksums first.
+      verify: whether the files of the checkpoint, or of the export, are compared with their checksums first.
 
     Raises:
       FileNotFoundError: if there is no student, or no such checkpoint.
@@ -97,6 +97,8 @@ def load(
         found = export.step
         if step not in (None, found):
             raise FileNotFoundError(f"{folder} is an export of step {found}; leave --step {step} out.")
+        if verify:
+            exported.check_files(folder, export)
         network = exported.open_network(folder, export, description, vocabulary, **sizes)
     else:
         found = checkpoint_folders.find_step(folder, step)

@@ -176,6 +176,35 @@ def test_an_export_has_its_own_step(own_run, tmp_path):
         Predictor(tmp_path / "out")
 
 
+def test_a_file_that_is_not_as_it_was_exported_is_named(own_run, tmp_path):
+    folder = tmp_path / "out"
+    exported(own_run, folder, "--to", "huggingface")
+    files = json.loads((folder / "export.json").read_text())["files"]
+    assert {"model.safetensors", "config.json", "student.json", "tokenizer.json"} < files.keys()
+    assert not {"README.md", "export.json"} & files.keys()
+    (folder / "README.md").write_text("my own words")
+    Predictor(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"not as it was exported: model\.safetensors is another, tokenizer\.json is missing\. Copy",
+    ):
+        Predictor(folder)
+    assert Predictor(folder, verify=False).student.step == 7
+
+
+def test_an_export_of_an_earlier_version_has_no_checksums_and_that_is_said(own_run, tmp_path, capsys):
+    exported(own_run, tmp_path / "out", "--to", "huggingface")
+    said = json.loads((tmp_path / "out" / "export.json").read_text())
+    del said["files"]
+    (tmp_path / "out" / "export.json").write_text(json.dumps(said))
+    Predictor(tmp_path / "out")
+    assert "export.json has no checksums" in capsys.readouterr().err
+
+
 def test_validation_texts_are_spread_over_the_split(made_run):
     texts = validation_texts(made_run, None, most=1000, data_dir=None)
     assert len(texts) == 8
