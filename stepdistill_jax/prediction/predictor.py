@@ -93,6 +93,7 @@ class Predictor:
         Raises:
           TypeError: if `texts` is one text, or holds what is no text.
           ValueError: if the student has not learnt rationales, `abstain_below` is no probability, or a text no Unicode.
+          FloatingPointError: if the network's numbers are none, as those of a training that diverged.
         """
         _check_texts(texts)
         if not 0 <= abstain_below <= 1:
@@ -147,7 +148,7 @@ class Predictor:
     def log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [texts, choices]: log p(choice | text) in nats, of a student with choices, at temperature 1."""
         rows, _ = self._rows(texts, self.student.description.label_prefix)
-        return self.student.network.score_choices(rows)
+        return self._scored(rows)
 
     def _encode(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
         line_break = self.student.description.line_break
@@ -163,9 +164,8 @@ class Predictor:
 
     def _choose(self, rows: Sequence[Sequence[int]]) -> list[Prediction]:
         """The most likely choice of each row."""
-        scores = self.student.network.score_choices(rows)
         predictions = []
-        for values in probabilities_of(scores, self.student.temperature):
+        for values in probabilities_of(self._scored(rows), self.student.temperature):
             best = int(values.argmax())  # the first of those that are equal
             predictions.append(
                 Prediction(
@@ -179,7 +179,7 @@ class Predictor:
     def _write_labels(self, rows: Sequence[Sequence[int]]) -> list[Prediction]:
         """What the student writes to each row, as open text; behind a rationale, where both are one target."""
         predictions = []
-        for written in self.student.network.write(rows):
+        for written in self._written(rows):
             rationale, label = self._read(self._text_of(written))
             probability = float(np.exp(min(written.log_prob, 0.0))) if label is not None else None
             predictions.append(Prediction(label, probability, rationale=rationale, truncated=written.is_cut))
@@ -201,8 +201,28 @@ class Predictor:
             dataclasses.replace(
                 answer, rationale=self._text_of(written), truncated=answer.truncated or written.is_cut
             )
-            for answer, written in zip(answers, self.student.network.write(rows), strict=True)
+            for answer, written in zip(answers, self._written(rows), strict=True)
         ]
+
+    def _scored(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """float32 [rows, choices]: log-probabilities, at least one of each row finite."""
+        scores = self.student.network.score_choices(rows)
+        self._check_finite(scores.max(axis=1))
+        return scores
+
+    def _written(self, rows: Sequence[Sequence[int]]) -> list[Written]:
+        written = self.student.network.write(rows)
+        self._check_finite([answer.log_prob for answer in written])
+        return written
+
+    def _check_finite(self, log_probs: Sequence[float]) -> None:
+        num_wrong = int(np.sum(~np.isfinite(log_probs)))
+        if num_wrong:
+            raise FloatingPointError(
+                f"{self.student.folder}, step {self.student.step}: answers to {num_wrong} of {len(log_probs)} texts have no "
+                "probability (NaN or infinite), as those of a training that diverged have none; name an earlier --step, or train "
+                "again with a smaller learning rate."
+            )
 
     def _text_of(self, written: Written) -> str:
         text = self.student.vocabulary.decode(written.tokens)
