@@ -22,7 +22,9 @@ from stepdistill_jax.interop.checkpoint_arrays import open_arrays
 from stepdistill_jax.interop.decoder_only.decoder_checkpoint import decoder_checkpoint
 from stepdistill_jax.interop.decoder_only.sizes import is_decoder_only
 from stepdistill_jax.interop.gguf_files.writing import write_decoder_gguf
-from stepdistill_jax.interop.t5.t5_checkpoint import open_t5, t5_checkpoint
+from stepdistill_jax.interop.huggingface_weights import open_weights
+from stepdistill_jax.interop.lazy_array import check_finite
+from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
 from stepdistill_jax.prediction import calibration
 from stepdistill_jax.prediction.description import (
     STUDENT,
@@ -83,7 +85,8 @@ def export(
 
     Raises:
       FileNotFoundError, FileExistsError: no such run or checkpoint, or OUTPUT is there.
-      ValueError: for a format or quantization that there is not, or an export that answers otherwise than the student.
+      ValueError: for a format or quantization that there is not, parameters that are NaN or infinite, or an export that answers
+        otherwise than the student.
     """
     quantization = _check_settings(to, quantization, check_texts, least_agreement)
     description = read_description(run)
@@ -153,12 +156,14 @@ def _to_ctranslate2(
         raise ValueError(
             "CTranslate2 is given T5s alone here; export a decoder-only student --to huggingface or gguf."
         )
-    opened = open_t5(checkpoint, verify=verify)
+    opened = open_arrays(checkpoint, verify=verify)
+    check_finite(opened.arrays, source=checkpoint)
+    model = t5_checkpoint(opened)
     vocabulary = open_vocabulary(folder, description.vocabulary)
     ctranslate2_folder.write_ctranslate2(
-        opened,
+        model,
         folder,
-        tokens=ctranslate2_folder.names_of_ids(vocabulary.pieces(), opened.sizes.vocab_size),
+        tokens=ctranslate2_folder.names_of_ids(vocabulary.pieces(), model.sizes.vocab_size),
         eos_id=vocabulary.eos_id,
         unk_id=vocabulary.unk_id,
         quantization=quantization,
@@ -171,12 +176,14 @@ def _to_huggingface(
     huggingface_folder.write_huggingface(
         checkpoint, folder, description=description, dtype=quantization, verify=verify
     )
+    check_finite(open_weights(folder), source=checkpoint)
 
 
 def _to_gguf(
     checkpoint: Path, folder: Path, description: StudentDescription, quantization: str, verify: bool
 ) -> None:
     opened = open_arrays(checkpoint, verify=verify)
+    check_finite(opened.arrays, source=checkpoint)
     if is_decoder_only(opened.arrays):
         file = description.vocabulary.file
         model = decoder_checkpoint(opened, vocabulary=folder / file if file else None)

@@ -176,6 +176,22 @@ def test_an_export_has_its_own_step(own_run, tmp_path):
         Predictor(tmp_path / "out")
 
 
+@pytest.mark.parametrize("to", ["ctranslate2", "huggingface", "gguf"])
+def test_parameters_that_are_no_numbers_are_not_exported(own_run, tmp_path, capsys, to):
+    from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint
+    from stepdistill_jax.interop.checkpoint_arrays import open_arrays
+
+    arrays = {name: array.read() for name, array in open_arrays(own_run / "checkpoint_7").arrays.items()}
+    arrays["decoder/decoder_norm/scale"][3] = np.nan
+    named = ((f"target/{name}", numbers) for name, numbers in arrays.items())
+    write_checkpoint(own_run / "checkpoint_8", named, step=8)
+    assert exported(own_run, tmp_path / "out", "--to", to) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoint_8: decoder" in error
+    assert "(1 of 29 tensors) have numbers that are none (NaN or infinite)" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_not_as_it_was_exported_is_named(own_run, tmp_path):
     folder = tmp_path / "out"
     exported(own_run, folder, "--to", "huggingface")
