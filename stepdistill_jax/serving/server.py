@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import errno
+import logging
 import os
 import signal
 import socket
@@ -48,6 +49,20 @@ def _say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {visible_line(line)}", file=sys.stderr, flush=True)
 
 
+class _Lines(logging.Handler):
+    """What aiohttp logs, mostly of clients that send no HTTP: a line each, without a traceback."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        _say(f"{record.getMessage()}{f': {type(error).__name__}: {error!s:.200}' if error else ''}")
+
+
+def _one_line_logger() -> logging.Logger:
+    logger = logging.Logger("http", logging.INFO)
+    logger.addHandler(_Lines())
+    return logger
+
+
 def _bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -89,6 +104,7 @@ class _Life:
             self._service.application(),
             handler_cancellation=True,  # a client that is gone leaves the queue
             access_log=None,
+            logger=_one_line_logger(),
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_QUIET_SECONDS,  # what is here by then has had the grace time
         )

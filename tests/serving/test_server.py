@@ -97,6 +97,20 @@ def test_work_that_outlasts_the_grace_time_is_left_and_the_status_says_so():
     assert "--grace_seconds gives them longer" in said
 
 
+def test_what_is_no_http_is_400_and_one_line_of_the_log():
+    with served(0) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        for sent in (b"Content-Length: -5\r\n\r\n", b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + sent)
+                assert b" 400 Bad Request\r\n" in connection.recv(1000)
+        process.send_signal(signal.SIGTERM)
+        status, said = ended(process)
+    assert status == 0
+    assert "Traceback" not in said
+    assert "Invalid character in Content-Length" in said
+
+
 def test_it_stops_while_it_loads():
     with served(0, 5, 30, until="listening") as (process, _):
         process.send_signal(signal.SIGTERM)
