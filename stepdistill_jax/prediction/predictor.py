@@ -22,7 +22,7 @@ class Prediction:
 
     Attributes:
       label: one of the choices where the student has such, else the text that it writes; None where it abstains, and for a text
-        of blanks alone, which asks nothing.
+        of blanks alone, or without a token, which asks nothing.
       probability: of the label, in [0, 1]; of the most likely one where the student abstains. Among choices they add up to 1, and
         are calibrated where the student is. Of open text it is that of these very words. None where nothing was asked, or
         the text holds no label.
@@ -101,11 +101,10 @@ class Predictor:
         if rationale:
             self.check_writes_rationales()
         predictions = [Prediction(label=None)] * len(texts)
-        asked = [place for place, text in enumerate(texts) if text.strip()]
+        asked, rows, cut = self._asked(texts)
         if not asked:
             return predictions
         asking = [texts[place] for place in asked]
-        rows, cut = self._rows(asking, self.student.description.label_prefix)
         labelled = self._choose(rows) if self.choices else self._write_labels(rows)
         if rationale and not self.student.description.answer_marker:
             labelled = self._with_rationales(labelled, asking)
@@ -156,10 +155,23 @@ class Predictor:
             [prefix + write_line_breaks(text, line_break) for text in texts]
         )
 
+    def _asked(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]], list[bool]]:
+        """(places of the texts that ask something, their token ids, whether each was cut).
+
+        A text of zero-width characters alone is no blank, and yet has no token in most vocabularies.
+        """
+        prefix = self.student.description.label_prefix
+        written = [place for place, text in enumerate(texts) if text.strip()]
+        nothing, *encoded = self._encode(["", *(texts[place] for place in written)], prefix)
+        asked = {place: tokens for place, tokens in zip(written, encoded, strict=True) if tokens != nothing}
+        return [*asked], *self._ended(list(asked.values()))
+
     def _rows(self, texts: Sequence[str], prefix: str) -> tuple[list[list[int]], list[bool]]:
         """(token ids with their end of sequence, whether each was cut)."""
+        return self._ended(self._encode(texts, prefix))
+
+    def _ended(self, encoded: Sequence[list[int]]) -> tuple[list[list[int]], list[bool]]:
         room, eos_id = self.max_input_tokens - 1, self.student.vocabulary.eos_id
-        encoded = self._encode(texts, prefix)
         return [[*tokens[:room], eos_id] for tokens in encoded], [len(tokens) > room for tokens in encoded]
 
     def _choose(self, rows: Sequence[Sequence[int]]) -> list[Prediction]:

@@ -150,12 +150,18 @@ class Service:
     def _response(self, asked: Request, results: Sequence[Any]) -> web.Response:
         answers = []
         for index, result in enumerate(results):
+            name = "text" if asked.is_one else f"texts[{index}]"
             try:
                 if isinstance(result, Exception):
                     raise result
+                if result.probability is None and self._predictor.choices:
+                    self.metrics.rows.labels("failed").inc(len(results))
+                    return _refusal(
+                        400,
+                        f"{name} has no token in the student's vocabulary; there is nothing to predict from.",
+                    )
                 answers.append(_as_json(result, asked.abstain_below))
             except Exception as error:
-                name = "text" if asked.is_one else f"texts[{index}]"
                 self._report(
                     f"{name} of a request was not answered: {type(error).__name__}: {visible_line(error)}"
                 )

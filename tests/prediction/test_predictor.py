@@ -54,6 +54,13 @@ def test_a_blank_text_keeps_its_place_and_asks_nothing(made_up):
     assert predictor([]) == []
 
 
+def test_a_text_that_the_vocabulary_has_nothing_of_asks_nothing(made_up):
+    predictor = made_up()
+    nothing, apples = predictor(["\u200b", "apples\u200b"])
+    assert (nothing.label, nothing.probability) == (None, None)
+    assert apples.label == "apples"
+
+
 def test_a_text_that_is_longer_than_in_training_is_cut_and_flagged(made_up):
     predictor = made_up()
     long = "no " * 30 + "apples " * 60

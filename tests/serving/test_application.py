@@ -91,6 +91,15 @@ def test_bad_requests_are_400_and_the_next_is_answered():
     assert batches == [["u"]]
 
 
+def test_a_text_without_a_token_is_400():
+    async def scenario(client, service, student):
+        return await post(client, {"texts": ["u", "nothing"]})
+
+    (status, answer, _), said = run(scenario)
+    assert (status, said) == (400, [])
+    assert answer["error"].startswith("texts[1] has no token in the student's vocabulary")
+
+
 def test_a_rationale_of_a_student_that_has_learnt_none_is_400():
     async def scenario(client, service, student):
         return await post(client, {"text": "u", "rationale": True})
