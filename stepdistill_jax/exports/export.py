@@ -91,9 +91,7 @@ def export(
     quantization = _check_settings(to, quantization, check_texts, least_agreement)
     description = read_description(run)
     found = checkpoint_folders.find_step(run, step)
-    texts = checking.validation_texts(
-        run, description.dataset.get("name"), most=check_texts, data_dir=data_dir
-    )
+    texts = checking.validation_texts(run, description, most=check_texts, data_dir=data_dir)
     with new_folder(output) as folder:
         _carry(run, folder, description, found)
         write = {CTRANSLATE2: _to_ctranslate2, HUGGINGFACE: _to_huggingface, GGUF: _to_gguf}[to]

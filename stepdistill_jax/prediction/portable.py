@@ -86,6 +86,10 @@ def load(
             f"{folder}: labels are what the student writes: {description.task} is a task of your own, and only {modules} says how "
             "they are read."
         )
+    if len(description.scored_choices) == 1:
+        say_once(
+            f"{folder} has one choice, {description.scored_choices[0]!r}: it is the answer to every text, with probability 1."
+        )
     export = exported.read_export(folder)
     sizes = {
         "choices": choice_tokens(description, vocabulary),

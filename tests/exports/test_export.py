@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,9 +223,33 @@ def test_an_export_of_an_earlier_version_has_no_checksums_and_that_is_said(own_r
 
 
 def test_validation_texts_are_spread_over_the_split(made_run):
-    texts = validation_texts(made_run, None, most=1000, data_dir=None)
+    described = description_of()
+    texts = validation_texts(made_run, described, most=1000, data_dir=None)
     assert len(texts) == 8
-    assert validation_texts(made_run, None, most=3, data_dir=None) == texts[::3]
+    assert validation_texts(made_run, described, most=3, data_dir=None) == texts[::3]
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"choices": []}\n{"inputs": "a', '{}\n{"x": 1}\n', '{}\n{"inputs": null}\n', ""]
+)
+def test_a_damaged_file_of_validation_texts_is_named(tmp_path, damage):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "choices-validation-7.jsonl").write_text(damage)
+    with pytest.raises(ValueError, match=r"choices-validation-7\.jsonl is damaged .*; take it away, and"):
+        validation_texts(tmp_path, description_of(), most=3, data_dir=tmp_path)
+
+
+def test_texts_of_another_validation_split_are_not_compared_on(tmp_path, capsys, monkeypatch):
+    from stepdistill_jax.exports import checking
+
+    index = SimpleNamespace(identity=SimpleNamespace(sha256="ab" * 32))
+    monkeypatch.setattr(checking.record_io, "read_manifest", lambda folder: {"counts": {"validation": 3}})
+    monkeypatch.setattr(checking, "split_index", lambda folder, split: index)
+    monkeypatch.setattr(checking, "stream_examples", lambda *args: [SimpleNamespace(inputs="a")] * 3)
+    for sha256, found in (("ab" * 32, 3), ("cd" * 32, 0)):
+        described = description_of(content={"fruit/examples/validation": {"sha256": sha256}})
+        assert len(validation_texts(tmp_path, described, most=9, data_dir=tmp_path)) == found
+    assert "is not the one that the student was trained beside (abab" in capsys.readouterr().err
 
 
 def test_labels_and_probabilities_that_differ_are_counted():

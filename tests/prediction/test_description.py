@@ -42,6 +42,28 @@ def test_damage_is_named(folder, damage):
         description.read_description(folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"choices": "abc"},
+        {"choices": [1, 2]},
+        {"feature_lengths": {"targets": 12}},
+        {"feature_lengths": {"inputs": 0, "targets": 12}},
+        {"feature_lengths": {"inputs": "40", "targets": 12}},
+        {"feature_lengths": None},
+        {"label_words": []},
+        {"label_prefix": None},
+        {"network": None},
+        {"line_break": 3},
+    ],
+)
+def test_a_value_of_another_kind_is_damage(folder, change):
+    said = json.loads((folder / "student.json").read_text())
+    (folder / "student.json").write_text(json.dumps(said | change))
+    with pytest.raises(ValueError, match=r"student\.json is damaged .*; copy the folder again"):
+        description.read_description(folder)
+
+
 def test_a_later_format_is_told_apart_from_damage(folder):
     said = json.loads((folder / "student.json").read_text())
     (folder / "student.json").write_text(json.dumps({**said, "format": 2, "more": 1}))
