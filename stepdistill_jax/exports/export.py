@@ -31,7 +31,15 @@ from stepdistill_jax.prediction.description import (
     StudentDescription,
     read_description,
 )
-from stepdistill_jax.prediction.exported import CARD, CTRANSLATE2, EXPORT, GGUF, HUGGINGFACE, checksums
+from stepdistill_jax.prediction.exported import (
+    CARD,
+    CTRANSLATE2,
+    EXPORT,
+    GGUF,
+    HUGGINGFACE,
+    checksums,
+    read_export,
+)
 from stepdistill_jax.prediction.predictor import Predictor
 from stepdistill_jax.prediction.vocabularies import open_vocabulary
 
@@ -90,6 +98,8 @@ def export(
     """
     quantization = _check_settings(to, quantization, check_texts, least_agreement)
     description = read_description(run)
+    if read_export(run) is not None:
+        raise ValueError(f"{run} is an export itself; export the run that it was made of.")
     found = checkpoint_folders.find_step(run, step)
     texts = checking.validation_texts(run, description, most=check_texts, data_dir=data_dir)
     with new_folder(output) as folder:

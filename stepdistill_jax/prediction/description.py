@@ -118,6 +118,8 @@ def read_description(folder: Path) -> StudentDescription:
             lists = {name: tuple(said[name]) for name in ("choices", "task_modules")}
             _check_kinds(said)
             description = StudentDescription(**{**said, **lists})
+    except NotADirectoryError:
+        raise FileNotFoundError(f"{folder} is a file; name the folder of a run, or of an export.") from None
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} has no {STUDENT}: it is neither a run's folder nor an export. Train first, or name another folder."

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import errno
 import logging
 import os
@@ -46,7 +47,8 @@ def serve(
 
 
 def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {visible_line(line)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # whoever read the log is gone, or its disk is full: serving goes on
+        print(f"{time.strftime('%H:%M:%S')} {visible_line(line)}", file=sys.stderr, flush=True)
 
 
 class _Lines(logging.Handler):
@@ -72,6 +74,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # until somebody listens, several may be bound
     except OSError as error:
         listening.close()
         mend = {
@@ -79,8 +82,12 @@ def _bind(host: str, port: int) -> socket.socket:
             errno.EACCES: "may not be bound; give a --port from 1024 on",
             errno.EADDRNOTAVAIL: "is no address of this machine; give another --host",
         }.get(error.errno, f"cannot be bound ({error.strerror})")
-        raise OSError(f"{host}:{port} {mend}.") from error
+        raise OSError(f"{_address(host, port)} {mend}.") from error
     return listening
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Life:
@@ -130,7 +137,7 @@ class _Life:
     async def _open(self, stop: asyncio.Event) -> None:
         """Loads, and is ready; or returns when it is told to stop meanwhile."""
         host, port = self._listening.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"http://{_address(host, port)}"
         _say(f"listening at {url}; loading")
         self._is_loading = True
         loading = asyncio.get_running_loop().run_in_executor(self._loader, self._prepared)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from stepdistill_jax import cli
 from stepdistill_jax.exports.checking import Check, compare, validation_texts
+from stepdistill_jax.exports.export import export
 from stepdistill_jax.prediction.calibration import Calibration, write_calibration
 from stepdistill_jax.prediction.predictor import Predictor
 
@@ -52,13 +53,13 @@ def test_ctranslate2_answers_as_the_run_does_and_says_how_nearly(made_run, answe
     for quantization, tolerance in (("float32", 1e-4), ("int8", 0.05)):
         folder = tmp_path / quantization
         assert exported(made_run, folder, "--to", "ctranslate2", "--quantization", quantization) == 0
-        said = capsys.readouterr().out
-        assert "labels on validation differ from the checkpoint's" in said
-        assert f"stepdistill serve {folder}" in said
+        printed = capsys.readouterr().out
+        assert "labels on validation differ from the checkpoint's" in printed
+        assert f"stepdistill serve {folder}" in printed
         check_same(answers_of(made_run), answers_of(folder), tolerance=tolerance)
-        export = json.loads((folder / "export.json").read_text())
-        assert (export["format"], export["quantization"], export["step"]) == ("ctranslate2", quantization, 7)
-        assert export["check"]["num_texts"] == 8
+        said = json.loads((folder / "export.json").read_text())
+        assert (said["format"], said["quantization"], said["step"]) == ("ctranslate2", quantization, 7)
+        assert said["check"]["num_texts"] == 8
         sizes.append((folder / "model.bin").stat().st_size)
     assert [answer.truncated for answer in answers_of(made_run)] == [False, True]
     assert sizes[1] < 0.4 * sizes[0]
@@ -172,6 +173,8 @@ def test_an_export_has_its_own_step(own_run, tmp_path):
     assert Predictor(tmp_path / "out", step=7).student.step == 7
     with pytest.raises(FileNotFoundError, match="is an export of step 7; leave --step 8 out"):
         Predictor(tmp_path / "out", step=8)
+    with pytest.raises(ValueError, match="out is an export itself; export the run"):
+        export(tmp_path / "out", tmp_path / "again", to="huggingface")
     (tmp_path / "out" / "export.json").write_text("{")
     with pytest.raises(ValueError, match=r"export\.json is damaged"):
         Predictor(tmp_path / "out")

@@ -33,6 +33,11 @@ def test_a_folder_without_one_is_named(tmp_path):
         description.read_description(tmp_path)
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"student\.json is a file; name the folder of a run"):
+        description.read_description(folder / "student.json")
+
+
 @pytest.mark.parametrize(
     "damage", ["{", "[]", '{"format": 1}', '{"format": 1, "vocabulary": {}, "choices": []}']
 )
