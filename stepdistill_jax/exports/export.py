@@ -25,7 +25,7 @@ from stepdistill_jax.interop.gguf_files.writing import write_decoder_gguf
 from stepdistill_jax.interop.huggingface_weights import open_weights
 from stepdistill_jax.interop.lazy_array import check_finite
 from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
-from stepdistill_jax.prediction import calibration
+from stepdistill_jax.prediction import calibration, probe
 from stepdistill_jax.prediction.description import (
     STUDENT,
     StudentDescription,
@@ -122,6 +122,10 @@ def export(
                     f"{output} is not written: {check.text}. Below {least_agreement:.0%} the same, an export is not the student; "
                     f"another --quantization may be, or a lower --least_agreement accepts it."
                 )
+        if to == CTRANSLATE2:
+            said["probe"] = probe.measured(
+                Predictor(folder), texts or description.choices or [description.task]
+            )
         _write_json(folder / EXPORT, said | {"check": dataclasses.asdict(check) if check else None})
         card = model_card(run, folder, description, to=to, quantization=quantization, step=found, check=check)
         (folder / CARD).write_text(card, encoding="utf-8")

@@ -32,11 +32,13 @@ class Export:
     format: 'ctranslate2', 'huggingface' or 'gguf'.
     step: of the checkpoint that it was made of.
     files: name -> sha256, of all that a student is made of; {} of an export by an earlier version.
+    probe: texts and their log-probabilities where it was exported (`probe`); {} where it has none.
     """
 
     format: str
     step: int
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    probe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_export(folder: Path) -> Export | None:
@@ -48,7 +50,8 @@ def read_export(folder: Path) -> Export | None:
     path = folder / EXPORT
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return Export(str(said["format"]), int(said["step"]), dict(said.get("files", {})))
+        files, probe = (dict(said.get(name) or {}) for name in ("files", "probe"))
+        return Export(str(said["format"]), int(said["step"]), files, probe)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from stepdistill_jax.base.line_breaks import read_line_breaks, write_line_breaks
+from stepdistill_jax.prediction import probe
 from stepdistill_jax.prediction.calibration import Calibration, probabilities_of
+from stepdistill_jax.prediction.exported import read_export
 from stepdistill_jax.prediction.portable import Student, load
 from stepdistill_jax.prediction.written import Written
 
@@ -71,7 +73,7 @@ class Predictor:
 
         Raises:
           FileNotFoundError: if there is no student, or no such checkpoint.
-          ValueError: if a file of it is damaged.
+          ValueError: if a file of it is damaged, or an export answers otherwise here than where it was exported (`probe`).
         """
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}; use 1 or more.")
@@ -79,6 +81,9 @@ class Predictor:
         description = self.student.description
         self.choices: tuple[str, ...] = description.scored_choices
         self.max_input_tokens: int = description.feature_lengths["inputs"]
+        export = read_export(self.student.folder)
+        if export is not None and export.probe and options.get("verify", True):
+            probe.check(self, export.probe, source=path)
 
     def __call__(
         self, texts: Sequence[str], *, rationale: bool = False, abstain_below: float = 0.0
@@ -148,6 +153,13 @@ class Predictor:
         """float32 [texts, choices]: log p(choice | text) in nats, of a student with choices, at temperature 1."""
         rows, _ = self._rows(texts, self.student.description.label_prefix)
         return self._scored(rows)
+
+    def answer_log_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [texts, choices], or [texts, 1] of what is written, where labels are open text; in nats, at temperature 1."""
+        if self.choices:
+            return self.log_probs(texts)
+        rows, _ = self._rows(texts, self.student.description.label_prefix)
+        return np.array([[written.log_prob] for written in self._written(rows)], np.float32)
 
     def _encode(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
         line_break = self.student.description.line_break

@@ -63,6 +63,11 @@ def test_ctranslate2_answers_as_the_run_does_and_says_how_nearly(made_run, answe
         sizes.append((folder / "model.bin").stat().st_size)
     assert [answer.truncated for answer in answers_of(made_run)] == [False, True]
     assert sizes[1] < 0.4 * sizes[0]
+    said["probe"]["log_probs"][0][1] -= 1.0  # as a CPU that computes otherwise would find it
+    (folder / "export.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match="int8 answers otherwise here than where it was exported"):
+        Predictor(folder)
+    assert Predictor(folder, verify=False)(TEXTS[:1])[0].label is not None
 
 
 def test_hugging_face_has_weights_tokenizer_prefixes_and_a_card(made_run, answers_of, tmp_path):
