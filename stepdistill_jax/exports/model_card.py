@@ -12,6 +12,7 @@ from stepdistill_jax.prediction.exported import CTRANSLATE2, GGUF, HUGGINGFACE
 from stepdistill_jax.report.runs.folder import Accuracy, Run, read_run
 from stepdistill_jax.report.runs.lineage import lineage_of_data
 
+FLOAT16 = "float16 is how the weights are kept; T5s overflow where it is computed in: load them with dtype float32 or bfloat16."
 _PAPER = "[Hsieh et al., ACL 2023](https://arxiv.org/abs/2305.02301)"
 
 
@@ -162,6 +163,8 @@ def _score(accuracy: Accuracy) -> str:
 
 def _export(to: str, quantization: str, check: Check | None) -> Iterator[str]:
     yield f"Weights are {quantization}, for {to}."
+    if to == HUGGINGFACE and quantization == "float16":
+        yield FLOAT16
     if check:
         yield f"When it was written, {check.text}."
     elif to == GGUF:

@@ -109,6 +109,13 @@ def test_activations_are_those_of_student_json_where_no_gin_file_came_along(tmp_
     np.testing.assert_allclose(Predictor(folder).log_probs(TEXTS[:1]), expected, rtol=1e-5)
 
 
+def test_float16_is_no_dtype_to_compute_a_t5_in_and_that_is_said(own_run, tmp_path, capsys):
+    assert exported(own_run, tmp_path / "out", "--to", "huggingface", "--quantization", "float16") == 0
+    said = "T5s overflow where it is computed in: load them with dtype float32 or bfloat16."
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_dtype_may_be_asked_for(own_run, tmp_path):
     assert exported(own_run, tmp_path / "out", "--to", "huggingface", "--quantization", "bfloat16") == 0
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "bfloat16"
