@@ -51,6 +51,8 @@ def read_export(folder: Path) -> Export | None:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         files, probe = (dict(said.get(name) or {}) for name in ("files", "probe"))
+        if probe and not (probe["texts"] and probe["log_probs"]):
+            raise ValueError("an empty probe")
         return Export(str(said["format"]), int(said["step"]), files, probe)
     except FileNotFoundError:
         return None

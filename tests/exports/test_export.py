@@ -187,9 +187,10 @@ def test_an_export_has_its_own_step(own_run, tmp_path):
         Predictor(tmp_path / "out", step=8)
     with pytest.raises(ValueError, match="out is an export itself; export the run"):
         export(tmp_path / "out", tmp_path / "again", to="huggingface")
-    (tmp_path / "out" / "export.json").write_text("{")
-    with pytest.raises(ValueError, match=r"export\.json is damaged"):
-        Predictor(tmp_path / "out")
+    for damage in ("{", '{"format": "huggingface", "step": 7, "probe": {"texts": ["a"]}}'):
+        (tmp_path / "out" / "export.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"export\.json is damaged"):
+            Predictor(tmp_path / "out")
 
 
 @pytest.mark.parametrize("to", ["ctranslate2", "huggingface", "gguf"])
