@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stepdistill_jax import cli
-from stepdistill_jax.interop.t5.sentencepiece_tokenizer import read_model
 from stepdistill_jax.interop.checkpoint_arrays import open_arrays
+from stepdistill_jax.interop.t5.sentencepiece_tokenizer import read_model
 from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
 from stepdistill_jax.prediction.predictor import Predictor
 
