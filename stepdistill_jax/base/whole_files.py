@@ -100,6 +100,7 @@ def new_folder(path: Path, *, replaces: bool = False) -> Iterator[Path]:
 
     Raises:
       FileExistsError: if there is something of that name already, other than an empty folder, and it is not replaced.
+      OSError: names the folder, where the system's error names no file.
     """
     if not replaces and path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; name a folder that is not there yet, or move it away.")
@@ -116,6 +117,10 @@ def new_folder(path: Path, *, replaces: bool = False) -> Iterator[Path]:
             path.rmdir()
         temporary.rename(path)
         shutil.rmtree(older, ignore_errors=True)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # as of a write to a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

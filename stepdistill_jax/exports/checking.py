@@ -6,9 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.text_fit import share
 from stepdistill_jax.datasets import record_io, stream_examples
+from stepdistill_jax.datasets.lineage.indexes import split_index
 from stepdistill_jax.datasets.preparation import examples_folder
+from stepdistill_jax.prediction.description import StudentDescription
 from stepdistill_jax.prediction.predictor import Predictor
 
 _SPLIT = "validation"
@@ -43,10 +46,14 @@ class Check:
 
 
 def validation_texts(
-    run: Path, dataset: str | None, *, most: int, data_dir: str | os.PathLike[str] | None
+    run: Path, description: StudentDescription, *, most: int, data_dir: str | os.PathLike[str] | None
 ) -> list[str]:
-    """Inputs of the run's validation split, at most so many, evenly spread; none where neither run nor data have any."""
-    texts = _of_run(run) or _of_data(dataset, data_dir)
+    """Inputs of the run's validation split, at most so many, evenly spread; none where neither run nor data have any.
+
+    Raises:
+      ValueError: if the run's file of them is damaged.
+    """
+    texts = _of_run(run) or _of_data(description, data_dir)
     step = max(1, -(-len(texts) // most))
     return texts[::step]
 
@@ -66,16 +73,35 @@ def compare(checkpoint: Predictor, export: Predictor, texts: Sequence[str]) -> C
 def _of_run(run: Path) -> list[str]:
     """From RUN/predictions/choices-validation-<step>.jsonl, which `stepdistill eval` writes; any step has the same texts."""
     for path in sorted((run / "predictions").glob(f"choices-{_SPLIT}-*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
-            next(lines, None)  # names the choices
-            return [json.loads(line)["inputs"] for line in lines]
+        try:
+            with path.open(encoding="utf-8") as lines:
+                _, *rows = map(json.loads, lines)  # the first names the choices
+            texts = [row["inputs"] for row in rows]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("an input that is no text")
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error!r}); take it away, and `stepdistill eval {run}` writes it again."
+            ) from error
+        return texts
     return []
 
 
-def _of_data(dataset: str | None, data_dir: str | os.PathLike[str] | None) -> list[str]:
-    if dataset is None:
+def _of_data(description: StudentDescription, data_dir: str | os.PathLike[str] | None) -> list[str]:
+    """From the data folder, if its split is the one that the run was trained beside."""
+    name = description.dataset.get("name")
+    if name is None:
         return []
-    manifest = record_io.read_manifest(examples_folder(dataset, data_dir))
+    folder = examples_folder(name, data_dir)
+    manifest = record_io.read_manifest(folder)
     if manifest is None or _SPLIT not in manifest["counts"]:
         return []
-    return [example.inputs for example in stream_examples(dataset, _SPLIT, data_dir)]
+    known = description.content.get(f"{name}/examples/{_SPLIT}", {}).get("sha256")
+    found = split_index(folder, _SPLIT).identity.sha256 if known else None
+    if known != found:
+        say_once(
+            f"{folder}: its {_SPLIT} split is not the one that the student was trained beside ({found[:12]}, not {known[:12]}): "
+            "nothing is compared on it."
+        )
+        return []
+    return [example.inputs for example in stream_examples(name, _SPLIT, data_dir)]

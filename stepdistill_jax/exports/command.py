@@ -48,7 +48,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from stepdistill_jax.exports.export import export
-    from stepdistill_jax.prediction.exported import GGUF
+    from stepdistill_jax.exports.model_card import FLOAT16
+    from stepdistill_jax.prediction.exported import GGUF, HUGGINGFACE
 
     exported = export(
         args.run,
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
             "NOT checked: neither the run nor the data folder has texts of its validation split; `stepdistill eval` "
             "where the data are writes them into the run"
         )
+    if args.to == HUGGINGFACE and exported.quantization == "float16":
+        lines.append(FLOAT16)
     if args.to != GGUF:
         lines += ["serve it:", f"  stepdistill serve {exported.folder} --port 8080"]
     for line in lines:

@@ -2,7 +2,7 @@
 
 OUTPUT/…                 the weights, as the format has them
 OUTPUT/student.json, vocabulary/, calibration.json    as in a run: `Predictor(OUTPUT)` and `stepdistill serve OUTPUT` work
-OUTPUT/export.json       format, quantization, step, what the check has found
+OUTPUT/export.json       format, quantization, step, checksums, what the check has found
 OUTPUT/README.md         the model card
 """
 
@@ -22,14 +22,24 @@ from stepdistill_jax.interop.checkpoint_arrays import open_arrays
 from stepdistill_jax.interop.decoder_only.decoder_checkpoint import decoder_checkpoint
 from stepdistill_jax.interop.decoder_only.sizes import is_decoder_only
 from stepdistill_jax.interop.gguf_files.writing import write_decoder_gguf
-from stepdistill_jax.interop.t5.t5_checkpoint import open_t5, t5_checkpoint
-from stepdistill_jax.prediction import calibration
+from stepdistill_jax.interop.huggingface_weights import open_weights
+from stepdistill_jax.interop.lazy_array import check_finite
+from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
+from stepdistill_jax.prediction import calibration, probe
 from stepdistill_jax.prediction.description import (
     STUDENT,
     StudentDescription,
     read_description,
 )
-from stepdistill_jax.prediction.exported import CTRANSLATE2, EXPORT, GGUF, HUGGINGFACE
+from stepdistill_jax.prediction.exported import (
+    CARD,
+    CTRANSLATE2,
+    EXPORT,
+    GGUF,
+    HUGGINGFACE,
+    checksums,
+    read_export,
+)
 from stepdistill_jax.prediction.predictor import Predictor
 from stepdistill_jax.prediction.vocabularies import open_vocabulary
 
@@ -83,19 +93,26 @@ def export(
 
     Raises:
       FileNotFoundError, FileExistsError: no such run or checkpoint, or OUTPUT is there.
-      ValueError: for a format or quantization that there is not, or an export that answers otherwise than the student.
+      ValueError: for a format or quantization that there is not, parameters that are NaN or infinite, or an export that answers
+        otherwise than the student.
     """
     quantization = _check_settings(to, quantization, check_texts, least_agreement)
     description = read_description(run)
+    if read_export(run) is not None:
+        raise ValueError(f"{run} is an export itself; export the run that it was made of.")
     found = checkpoint_folders.find_step(run, step)
-    texts = checking.validation_texts(
-        run, description.dataset.get("name"), most=check_texts, data_dir=data_dir
-    )
+    texts = checking.validation_texts(run, description, most=check_texts, data_dir=data_dir)
     with new_folder(output) as folder:
         _carry(run, folder, description, found)
         write = {CTRANSLATE2: _to_ctranslate2, HUGGINGFACE: _to_huggingface, GGUF: _to_gguf}[to]
         write(run / checkpoint_folders.name_of(found), folder, description, quantization, verify)
-        said = {"format": to, "quantization": quantization, "step": found, "stepdistill": __version__}
+        said = {
+            "format": to,
+            "quantization": quantization,
+            "step": found,
+            "stepdistill": __version__,
+            "files": checksums(folder),
+        }
         _write_json(folder / EXPORT, said)
         check = None
         if texts and to != GGUF:
@@ -105,9 +122,13 @@ def export(
                     f"{output} is not written: {check.text}. Below {least_agreement:.0%} the same, an export is not the student; "
                     f"another --quantization may be, or a lower --least_agreement accepts it."
                 )
+        if to == CTRANSLATE2:
+            said["probe"] = probe.measured(
+                Predictor(folder), texts or description.choices or [description.task]
+            )
         _write_json(folder / EXPORT, said | {"check": dataclasses.asdict(check) if check else None})
         card = model_card(run, folder, description, to=to, quantization=quantization, step=found, check=check)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Exported(output, quantization, num_bytes, check)
 
@@ -147,12 +168,14 @@ def _to_ctranslate2(
         raise ValueError(
             "CTranslate2 is given T5s alone here; export a decoder-only student --to huggingface or gguf."
         )
-    opened = open_t5(checkpoint, verify=verify)
+    opened = open_arrays(checkpoint, verify=verify)
+    check_finite(opened.arrays, source=checkpoint)
+    model = t5_checkpoint(opened)
     vocabulary = open_vocabulary(folder, description.vocabulary)
     ctranslate2_folder.write_ctranslate2(
-        opened,
+        model,
         folder,
-        tokens=ctranslate2_folder.names_of_ids(vocabulary.pieces(), opened.sizes.vocab_size),
+        tokens=ctranslate2_folder.names_of_ids(vocabulary.pieces(), model.sizes.vocab_size),
         eos_id=vocabulary.eos_id,
         unk_id=vocabulary.unk_id,
         quantization=quantization,
@@ -165,12 +188,14 @@ def _to_huggingface(
     huggingface_folder.write_huggingface(
         checkpoint, folder, description=description, dtype=quantization, verify=verify
     )
+    check_finite(open_weights(folder), source=checkpoint)
 
 
 def _to_gguf(
     checkpoint: Path, folder: Path, description: StudentDescription, quantization: str, verify: bool
 ) -> None:
     opened = open_arrays(checkpoint, verify=verify)
+    check_finite(opened.arrays, source=checkpoint)
     if is_decoder_only(opened.arrays):
         file = description.vocabulary.file
         model = decoder_checkpoint(opened, vocabulary=folder / file if file else None)

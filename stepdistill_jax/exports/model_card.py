@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stepdistill_jax.base.methods import words_of
+from stepdistill_jax.base.visible import visible, visible_line
 from stepdistill_jax.exports.checking import Check
 from stepdistill_jax.prediction import calibration
 from stepdistill_jax.prediction.description import StudentDescription
@@ -12,6 +13,7 @@ from stepdistill_jax.prediction.exported import CTRANSLATE2, GGUF, HUGGINGFACE
 from stepdistill_jax.report.runs.folder import Accuracy, Run, read_run
 from stepdistill_jax.report.runs.lineage import lineage_of_data
 
+FLOAT16 = "float16 is how the weights are kept; T5s overflow where it is computed in: load them with dtype float32 or bfloat16."
 _PAPER = "[Hsieh et al., ACL 2023](https://arxiv.org/abs/2305.02301)"
 
 
@@ -94,17 +96,17 @@ def _network(description: StudentDescription) -> str:
 def _asking(description: StudentDescription, to: str) -> Iterator[str]:
     longest = description.feature_lengths["inputs"]
     blank = ", with the blank at its end" if description.label_prefix.endswith(" ") else ""
-    yield f"- **Inputs need the prefix** `{description.label_prefix}` in front{blank}."
+    yield f"- **Inputs need the prefix** {_code(description.label_prefix)} in front{blank}."
     if description.is_decoder_only:
         words = description.vocabulary
-        yield f"- A text begins with the token `{words.start}`; inputs end with `{words.end}`, and so does the answer behind them."
+        yield f"- A text begins with the token {_code(words.start)}; inputs end with {_code(words.end)}, and so does the answer behind them."
     if description.learns_rationales:
-        yield f"- With `{description.rationale_prefix}` in its place it writes a rationale."
+        yield f"- With {_code(description.rationale_prefix)} in its place it writes a rationale."
     if description.answer_marker:
-        yield f"- It writes a rationale, `{description.answer_marker}`, and the label behind that."
+        yield f"- It writes a rationale, {_code(description.answer_marker)}, and the label behind that."
     yield f"- Inputs were cut at {longest:,} tokens in training, prefix and end of sequence included; cut longer ones there, too."
     if description.line_break:
-        yield f"- A line break is written as `{description.line_break}`, with a blank on either side."
+        yield f"- A line break is written as {_code(description.line_break)}, with a blank on either side."
     if description.choices:
         yield f"- It has {len(description.choices)} choices, in this order: {_listed(description.choices)}."
         yield (
@@ -112,7 +114,7 @@ def _asking(description: StudentDescription, to: str) -> Iterator[str]:
             "Text that it writes freely may be none of them."
         )
     for label, word in description.label_words.items():
-        yield f"- Label `{label}` is written as `{word}`."
+        yield f"- Label {_code(label)} is written as {_code(word)}."
     if template := description.dataset.get("inputs"):
         yield f"- Inputs are made of a row's columns by `{json.dumps(template, ensure_ascii=False)}`."
     yield ""
@@ -162,6 +164,8 @@ def _score(accuracy: Accuracy) -> str:
 
 def _export(to: str, quantization: str, check: Check | None) -> Iterator[str]:
     yield f"Weights are {quantization}, for {to}."
+    if to == HUGGINGFACE and quantization == "float16":
+        yield FLOAT16
     if check:
         yield f"When it was written, {check.text}."
     elif to == GGUF:
@@ -181,7 +185,8 @@ def _lineage(description: StudentDescription) -> Iterator[str]:
 def _licences(description: StudentDescription) -> Iterator[str]:
     said = description.dataset
     homepage = f" ({said['homepage']})" if said.get("homepage") else ""
-    yield f"- Data, {said.get('name', description.task)}{homepage}: {said.get('licence') or 'not stated'}."
+    licence = said.get("licence") or "not stated"
+    yield visible_line(f"- Data, {said.get('name', description.task)}{homepage}: {licence}.")
     yield (
         "- Where a teacher's answers were learnt from, the terms of that model's provider may say what may be done with a student "
         "of it. Where training began with a published checkpoint, its licence holds, too."
@@ -189,6 +194,12 @@ def _licences(description: StudentDescription) -> Iterator[str]:
     yield "- Whoever publishes this says here what holds for all of it together."
 
 
+def _code(text: str) -> str:
+    """The text as code, one line whatever it holds: labels are anyone's words, and are not to be Markdown."""
+    shown = visible(text).replace("\n", "\\n").replace("\t", "\\t")
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+
+
 def _listed(names: tuple[str, ...], most: int = 50) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:most])
+    shown = ", ".join(map(_code, names[:most]))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -64,6 +64,20 @@ def same_numbers(first: LazyArray, second: LazyArray) -> bool:
     )
 
 
+def check_finite(arrays: Mapping[str, LazyArray], *, source: object) -> None:
+    """Raises a ValueError that names the tensors with NaN or infinite numbers; a block is held at a time."""
+    wrong = [
+        name
+        for name, array in arrays.items()
+        if not all(np.isfinite(numbers.astype(np.float32)).all() for _, numbers in array.blocks())
+    ]
+    if wrong:
+        raise ValueError(
+            f"{source}: {', '.join(wrong[:3])}{', …' if wrong[3:] else ''} ({len(wrong)} of {len(arrays)} tensors) have numbers "
+            "that are none (NaN or infinite), as a training that diverged leaves them; name an earlier --step, or train again."
+        )
+
+
 def cast(numbers: np.ndarray, dtype: str | None, *, name: str) -> np.ndarray:
     """The numbers in another dtype, or as they are.
 

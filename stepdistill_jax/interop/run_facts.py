@@ -49,13 +49,17 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
     settings = {
         name.removeprefix(_DECODER): value for name, value in bound.items() if name.startswith(_DECODER)
     }
-    if not settings and "num_kv_heads" in (student.get("network") or {}):
-        settings = student["network"]
+    network = student.get("network") or {}
+    if not settings and "num_kv_heads" in network:
+        settings = network
     begun_with = bound.get("RestoreCheckpointConfig.path")
     beside = [folder / BESIDE]
     if isinstance(begun_with, str):
         beside.append(Path(begun_with).parent / BESIDE)
-    activations, dropout_rate = bound.get("T5Config.mlp_activations"), bound.get("T5Config.dropout_rate")
+    # A run that was carried elsewhere has student.json alone.
+    activations, dropout_rate = (
+        network.get(name, bound.get(f"T5Config.{name}")) for name in ("mlp_activations", "dropout_rate")
+    )
     return RunFacts(
         mlp_activations=tuple(activations) if isinstance(activations, tuple | list) else None,
         dropout_rate=float(dropout_rate) if isinstance(dropout_rate, int | float) else 0.1,

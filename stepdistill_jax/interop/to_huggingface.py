@@ -54,7 +54,7 @@ def convert_to_huggingface(
     A checkpoint that keeps a tensor as one chunk, as Orbax does unless told otherwise, so takes about twice that tensor:
     its compressed bytes and its numbers. Ours have chunks of 64 MiB at most.
 
-    A T5's sizes are read off its parameters; activations, dropout and vocabulary come from the run's config.gin, where there
+    A T5's sizes are read off its parameters; activations, dropout and vocabulary come from the run's student.json or config.gin, where there
     is one beside the checkpoint. A decoder-only model's heads and rotary positions, and which token its id 0 is, come from
     config.gin, model.gin or student.json beside it, else from `like`.
 

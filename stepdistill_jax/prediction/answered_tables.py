@@ -21,10 +21,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.folder_lock import lock_beside
 from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.prediction.description import STUDENT
+from stepdistill_jax.prediction.exported import EXPORT
 from stepdistill_jax.prediction.misfits import Misfits
 from stepdistill_jax.prediction.predictor import Prediction, Predictor, check_abstain_below
 from stepdistill_jax.tables import Inputs, Row, RowWriter, Table, TableError, check_cells
@@ -32,6 +34,7 @@ from stepdistill_jax.tables import Inputs, Row, RowWriter, Table, TableError, ch
 _FIRST_PORTION, _LARGEST_PORTION = 256, 8192  # rows that are held in memory, and written together
 _PORTION_SECONDS = 4.0
 _DECIMALS = 6  # of a probability
+_CHECKSUMS = "checksums.txt"  # of a checkpoint's files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +170,13 @@ def _names_beside(columns: Sequence[str], names: Sequence[str]) -> tuple[str, ..
 
 
 def _identity(predictor: Predictor) -> str:
-    """Changes with whatever changes a student's answers."""
+    """Changes with whatever changes a student's answers: another training to the same step, too."""
     student = predictor.student
     said = [(student.folder / STUDENT).read_text(encoding="utf-8"), student.step, student.temperature]
+    sums = [student.folder / EXPORT]
+    if student.step is not None:
+        sums.append(student.folder / checkpoint_folders.name_of(student.step) / _CHECKSUMS)
+    said += [path.read_text(encoding="utf-8") for path in sums if path.is_file()]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

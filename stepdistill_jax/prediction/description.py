@@ -19,6 +19,9 @@ from stepdistill_jax.base.whole_files import write_atomically
 STUDENT = "student.json"
 _FORMAT = 1
 TOKENIZERS = "tokenizers"  # a vocabulary's kind
+_TEXTS = ("task", "method", "label_prefix", "rationale_prefix", "answer_marker", "metric")
+_MAPPINGS = ("network", "label_words", "feature_lengths", "dataset", "content")
+_KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_MAPPINGS, dict) | {"line_break": str | None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,10 @@ def read_description(folder: Path) -> StudentDescription:
         if number == _FORMAT:
             said["vocabulary"] = VocabularyFile(**said["vocabulary"])
             lists = {name: tuple(said[name]) for name in ("choices", "task_modules")}
+            _check_kinds(said)
             description = StudentDescription(**{**said, **lists})
+    except NotADirectoryError:
+        raise FileNotFoundError(f"{folder} is a file; name the folder of a run, or of an export.") from None
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} has no {STUDENT}: it is neither a run's folder nor an export. Train first, or name another folder."
@@ -126,6 +132,21 @@ def read_description(folder: Path) -> StudentDescription:
         )
     _check_vocabulary(folder, description.vocabulary)
     return description
+
+
+def _check_kinds(said: Mapping[str, Any]) -> None:
+    """Raises a TypeError for a value that is not of its field's kind: a string of choices would be one of letters."""
+    lists = {name: said[name] for name in ("choices", "task_modules")}
+    lengths = [said["feature_lengths"][name] for name in ("inputs", "targets")]
+    for name, value in said.items():
+        kind = _KINDS.get(name)
+        if kind and not isinstance(value, kind):
+            raise TypeError(f"{name}={value!r:.60}")
+    for name, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise TypeError(f"{name}={value!r:.60}")
+    if not all(isinstance(length, int) and length > 0 for length in lengths):
+        raise TypeError(f"feature_lengths={said['feature_lengths']!r:.60}")
 
 
 def _check_vocabulary(folder: Path, vocabulary: VocabularyFile) -> None:

@@ -1,24 +1,26 @@
 """What computes for a student's folder: a run's checkpoint, or the form that it was exported in.
 
-    EXPORT/export.json    {"format": "ctranslate2", "quantization": "int8", "step": 1000, "check": {…}, …}
+    EXPORT/export.json    {"format": "ctranslate2", "quantization": "int8", "step": 1000, "files": {"model.bin": "<sha256>", …}, …}
 
 Each form is imported when it is met: an export for CTranslate2 runs without JAX.
 """
 
 import dataclasses
+import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.prediction.description import STUDENT, StudentDescription
 from stepdistill_jax.prediction.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from stepdistill_jax.prediction.portable import Network
 
-EXPORT = "export.json"
+EXPORT, CARD = "export.json", "README.md"
 CTRANSLATE2, HUGGINGFACE, GGUF = "ctranslate2", "huggingface", "gguf"
 
 Tokens = Sequence[int]
@@ -29,10 +31,14 @@ class Export:
     """Attributes:
     format: 'ctranslate2', 'huggingface' or 'gguf'.
     step: of the checkpoint that it was made of.
+    files: name -> sha256, of all that a student is made of; {} of an export by an earlier version.
+    probe: texts and their log-probabilities where it was exported (`probe`); {} where it has none.
     """
 
     format: str
     step: int
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    probe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_export(folder: Path) -> Export | None:
@@ -44,11 +50,47 @@ def read_export(folder: Path) -> Export | None:
     path = folder / EXPORT
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return Export(str(said["format"]), int(said["step"]))
+        files, probe = (dict(said.get(name) or {}) for name in ("files", "probe"))
+        if probe and not (probe["texts"] and probe["log_probs"]):
+            raise ValueError("an empty probe")
+        return Export(str(said["format"]), int(said["step"]), files, probe)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); copy the folder again.") from error
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of an export's files, but for its card and export.json itself."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    return {name: _sha256(folder / name) for name in names if name not in (EXPORT, CARD)}
+
+
+def check_files(folder: Path, export: Export) -> None:
+    """Compares an export's files with the checksums that it was written with.
+
+    Raises:
+      ValueError: names every file that is missing or another.
+    """
+    if not export.files:
+        say_once(f"{folder}: {EXPORT} has no checksums, as those of earlier versions: nothing was compared")
+    problems = []
+    for name, saved in export.files.items():
+        if not (folder / name).is_file():
+            problems.append(f"{name} is missing")
+        elif _sha256(folder / name) != saved:
+            problems.append(f"{name} is another")
+    if problems:
+        raise ValueError(
+            f"{folder} is not as it was exported: {', '.join(problems)}. Copy or export it again; where you have changed it "
+            "yourself, --no_verify takes it as it is."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_network(

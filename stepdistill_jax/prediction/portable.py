@@ -71,7 +71,7 @@ def load(
       step: of the checkpoint to take, default the best that the run keeps, else the newest.
       batch_tokens: tokens of a batch, padding included.
       num_partitions: devices that hold one copy of the parameters.
-      verify: whether the checkpoint's files are compared with its checksums first.
+      verify: whether the files of the checkpoint, or of the export, are compared with their checksums first.
 
     Raises:
       FileNotFoundError: if there is no student, or no such checkpoint.
@@ -86,6 +86,10 @@ def load(
             f"{folder}: labels are what the student writes: {description.task} is a task of your own, and only {modules} says how "
             "they are read."
         )
+    if len(description.scored_choices) == 1:
+        say_once(
+            f"{folder} has one choice, {description.scored_choices[0]!r}: it is the answer to every text, with probability 1."
+        )
     export = exported.read_export(folder)
     sizes = {
         "choices": choice_tokens(description, vocabulary),
@@ -97,6 +101,8 @@ def load(
         found = export.step
         if step not in (None, found):
             raise FileNotFoundError(f"{folder} is an export of step {found}; leave --step {step} out.")
+        if verify:
+            exported.check_files(folder, export)
         network = exported.open_network(folder, export, description, vocabulary, **sizes)
     else:
         found = checkpoint_folders.find_step(folder, step)

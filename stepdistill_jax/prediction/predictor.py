@@ -10,7 +10,9 @@ import numpy as np
 
 from stepdistill_jax.base.line_breaks import read_line_breaks, write_line_breaks
 from stepdistill_jax.base.visible import is_blank
+from stepdistill_jax.prediction import probe
 from stepdistill_jax.prediction.calibration import Calibration, probabilities_of
+from stepdistill_jax.prediction.exported import read_export
 from stepdistill_jax.prediction.portable import Student, load
 from stepdistill_jax.prediction.written import Written
 
@@ -23,7 +25,7 @@ class Prediction:
 
     Attributes:
       label: one of the choices where the student has such, else the text that it writes; None where it abstains, and for a text
-        of blanks alone, which asks nothing.
+        of blanks alone, or without a token, which asks nothing.
       probability: of the label, in [0, 1]; of the most likely one where the student abstains. Among choices they add up to 1, and
         are calibrated where the student is. Of open text it is that of these very words. None where nothing was asked, or
         the text holds no label.
@@ -72,7 +74,7 @@ class Predictor:
 
         Raises:
           FileNotFoundError: if there is no student, or no such checkpoint.
-          ValueError: if a file of it is damaged.
+          ValueError: if a file of it is damaged, or an export answers otherwise here than where it was exported (`probe`).
         """
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}; use 1 or more.")
@@ -80,6 +82,9 @@ class Predictor:
         description = self.student.description
         self.choices: tuple[str, ...] = description.scored_choices
         self.max_input_tokens: int = description.feature_lengths["inputs"]
+        export = read_export(self.student.folder)
+        if export is not None and export.probe and options.get("verify", True):
+            probe.check(self, export.probe, source=path)
 
     def __call__(
         self, texts: Sequence[str], *, rationale: bool = False, abstain_below: float = 0.0
@@ -94,17 +99,17 @@ class Predictor:
         Raises:
           TypeError: if `texts` is one text, or holds what is no text.
           ValueError: if the student has not learnt rationales, `abstain_below` is no probability, or a text no Unicode.
+          FloatingPointError: if the network's numbers are none, as those of a training that diverged.
         """
         _check_texts(texts)
         check_abstain_below(abstain_below)
         if rationale:
             self.check_writes_rationales()
         predictions = [Prediction(label=None)] * len(texts)
-        asked = [place for place, text in enumerate(texts) if not is_blank(text)]
+        asked, rows, cut = self._asked(texts)
         if not asked:
             return predictions
         asking = [texts[place] for place in asked]
-        rows, cut = self._rows(asking, self.student.description.label_prefix)
         labelled = self._choose(rows) if self.choices else self._write_labels(rows)
         if rationale and not self.student.description.answer_marker:
             labelled = self._with_rationales(labelled, asking)
@@ -147,7 +152,14 @@ class Predictor:
     def log_probs(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [texts, choices]: log p(choice | text) in nats, of a student with choices, at temperature 1."""
         rows, _ = self._rows(texts, self.student.description.label_prefix)
-        return self.student.network.score_choices(rows)
+        return self._scored(rows)
+
+    def answer_log_probs(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [texts, choices], or [texts, 1] of what is written, where labels are open text; in nats, at temperature 1."""
+        if self.choices:
+            return self.log_probs(texts)
+        rows, _ = self._rows(texts, self.student.description.label_prefix)
+        return np.array([[written.log_prob] for written in self._written(rows)], np.float32)
 
     def _encode(self, texts: Sequence[str], prefix: str) -> list[list[int]]:
         line_break = self.student.description.line_break
@@ -155,17 +167,29 @@ class Predictor:
             [prefix + write_line_breaks(text, line_break) for text in texts]
         )
 
+    def _asked(self, texts: Sequence[str]) -> tuple[list[int], list[list[int]], list[bool]]:
+        """(places of the texts that ask something, their token ids, whether each was cut).
+
+        Some vocabularies know nothing of characters that can be seen.
+        """
+        prefix = self.student.description.label_prefix
+        written = [place for place, text in enumerate(texts) if not is_blank(text)]
+        nothing, *encoded = self._encode(["", *(texts[place] for place in written)], prefix)
+        asked = {place: tokens for place, tokens in zip(written, encoded, strict=True) if tokens != nothing}
+        return [*asked], *self._ended(list(asked.values()))
+
     def _rows(self, texts: Sequence[str], prefix: str) -> tuple[list[list[int]], list[bool]]:
         """(token ids with their end of sequence, whether each was cut)."""
+        return self._ended(self._encode(texts, prefix))
+
+    def _ended(self, encoded: Sequence[list[int]]) -> tuple[list[list[int]], list[bool]]:
         room, eos_id = self.max_input_tokens - 1, self.student.vocabulary.eos_id
-        encoded = self._encode(texts, prefix)
         return [[*tokens[:room], eos_id] for tokens in encoded], [len(tokens) > room for tokens in encoded]
 
     def _choose(self, rows: Sequence[Sequence[int]]) -> list[Prediction]:
         """The most likely choice of each row."""
-        scores = self.student.network.score_choices(rows)
         predictions = []
-        for values in probabilities_of(scores, self.student.temperature):
+        for values in probabilities_of(self._scored(rows), self.student.temperature):
             best = int(values.argmax())  # the first of those that are equal
             predictions.append(
                 Prediction(
@@ -179,7 +203,7 @@ class Predictor:
     def _write_labels(self, rows: Sequence[Sequence[int]]) -> list[Prediction]:
         """What the student writes to each row, as open text; behind a rationale, where both are one target."""
         predictions = []
-        for written in self.student.network.write(rows):
+        for written in self._written(rows):
             rationale, label = self._read(self._text_of(written))
             probability = float(np.exp(min(written.log_prob, 0.0))) if label is not None else None
             predictions.append(Prediction(label, probability, rationale=rationale, truncated=written.is_cut))
@@ -201,8 +225,28 @@ class Predictor:
             dataclasses.replace(
                 answer, rationale=self._text_of(written), truncated=answer.truncated or written.is_cut
             )
-            for answer, written in zip(answers, self.student.network.write(rows), strict=True)
+            for answer, written in zip(answers, self._written(rows), strict=True)
         ]
+
+    def _scored(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """float32 [rows, choices]: log-probabilities, at least one of each row finite."""
+        scores = self.student.network.score_choices(rows)
+        self._check_finite(scores.max(axis=1))
+        return scores
+
+    def _written(self, rows: Sequence[Sequence[int]]) -> list[Written]:
+        written = self.student.network.write(rows)
+        self._check_finite([answer.log_prob for answer in written])
+        return written
+
+    def _check_finite(self, log_probs: Sequence[float]) -> None:
+        num_wrong = int(np.sum(~np.isfinite(log_probs)))
+        if num_wrong:
+            raise FloatingPointError(
+                f"{self.student.folder}, step {self.student.step}: answers to {num_wrong} of {len(log_probs)} texts have no "
+                "probability (NaN or infinite), as those of a training that diverged have none; name an earlier --step, or train "
+                "again with a smaller learning rate."
+            )
 
     def _text_of(self, written: Written) -> str:
         text = self.student.vocabulary.decode(written.tokens)

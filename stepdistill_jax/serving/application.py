@@ -1,10 +1,10 @@
-"""The routes: POST /predict, GET /healthz, GET /readyz, GET /metrics. Every answer to /predict is JSON, errors too."""
+"""The routes: POST /predict, GET /healthz, GET /readyz, GET /metrics. Every answer but the metrics is JSON, errors too."""
 
 import asyncio
 import concurrent.futures
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from stepdistill_jax.serving.metrics import Metrics
 from stepdistill_jax.serving.request_reading import BadRequest, Request, read_request
 
 _SUM_TOLERANCE = 1e-6
+_ROUTES = "There are POST /predict and GET /healthz, /readyz and /metrics"
 
 
 class Service:
@@ -67,7 +68,7 @@ class Service:
         return self._batcher.problem() if self._batcher else None
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._limits.body_bytes)
+        app = web.Application(client_max_size=self._limits.body_bytes, middlewares=[_errors_as_json])
         app.router.add_post("/predict", self._predict)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -95,6 +96,9 @@ class Service:
         except asyncio.CancelledError:
             self.metrics.requests.labels("client gone").inc()
             raise
+        except Exception as error:
+            self._report(f"a request was not answered: {type(error).__name__}: {visible_line(error)}")
+            response = _refusal(500, "The server could not answer; its log says why.")
         finally:
             self._in_flight -= 1
         self.metrics.requests.labels(str(response.status)).inc()
@@ -146,12 +150,18 @@ class Service:
     def _response(self, asked: Request, results: Sequence[Any]) -> web.Response:
         answers = []
         for index, result in enumerate(results):
+            name = "text" if asked.is_one else f"texts[{index}]"
             try:
                 if isinstance(result, Exception):
                     raise result
+                if result.probability is None and self._predictor.choices:
+                    self.metrics.rows.labels("failed").inc(len(results))
+                    return _refusal(
+                        400,
+                        f"{name} has no token in the student's vocabulary; there is nothing to predict from.",
+                    )
                 answers.append(_as_json(result, asked.abstain_below))
             except Exception as error:
-                name = "text" if asked.is_one else f"texts[{index}]"
                 self._report(
                     f"{name} of a request was not answered: {type(error).__name__}: {visible_line(error)}"
                 )
@@ -159,6 +169,20 @@ class Service:
                 return _refusal(500, f"The student could not answer {name}; the server's log says why.")
         self.metrics.rows.labels("answered").inc(len(results))
         return _json(answers[0] if asked.is_one else {"predictions": answers})
+
+
+@web.middleware
+async def _errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Of paths and methods that there are not; the headers stay, as a 405's Allow."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        response = _refusal(error.status, f"{request.method} {request.path:.80}: {error.reason}. {_ROUTES}.")
+        if allowed := error.headers.get("Allow"):
+            response.headers["Allow"] = allowed
+        return response
 
 
 def _writes_rationales(predictor: Predictor) -> bool:

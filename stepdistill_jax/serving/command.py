@@ -5,6 +5,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from stepdistill_jax.base.no_verify_flag import add_no_verify_flag
 from stepdistill_jax.base.usable_cpus import limit_thread_pools, usable_cpus
 from stepdistill_jax.serving.limits import Limits
 
@@ -47,6 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="be ready at once; the first requests then wait for compilation",
     )
+    add_no_verify_flag(parser)
     for field in dataclasses.fields(Limits):
         parser.add_argument(
             f"--{field.name}",
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     def load():
         from stepdistill_jax.prediction.predictor import Predictor
 
-        return Predictor(args.path, step=args.step, batch_tokens=limits.batch_tokens)
+        return Predictor(
+            args.path, step=args.step, batch_tokens=limits.batch_tokens, verify=not args.no_verify
+        )
 
     return serve(load, host=args.host, port=args.port, limits=limits, warm_up=not args.no_warm_up)

@@ -13,6 +13,7 @@ from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.base.visible import is_blank
 
 _FIELDS = ("text", "texts", "rationale", "abstain_below")
+_SHOWN = 80  # characters of a name that there is not
 
 
 class BadRequest(ValueError):
@@ -37,7 +38,7 @@ def read_request(body: bytes, *, most_texts: int) -> Request:
     fields = _json_object(body)
     for name in fields:
         if name not in _FIELDS:
-            raise BadRequest(f"{name!r} is no field of a request{nearest(name, _FIELDS)}.")
+            raise BadRequest(f"{name[:_SHOWN]!r} is no field of a request{nearest(name[:_SHOWN], _FIELDS)}.")
     if ("text" in fields) == ("texts" in fields):
         raise BadRequest("A request has either 'text', a string, or 'texts', a list of strings.")
     is_one = "text" in fields
@@ -54,15 +55,31 @@ def read_request(body: bytes, *, most_texts: int) -> Request:
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        raise BadRequest('The body is empty; it must be an object, as {"text": "…"}.')
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins
+        )
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8 (byte {error.start}).") from error
+    except BadRequest:
+        raise
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is no JSON: {error}.") from error
     if not isinstance(value, dict):
         raise BadRequest(f'The body is a {_kind(value)}; it must be an object, as {{"text": "…"}}.')
     return value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a name that stands in it twice, Python would take the last without a word."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise BadRequest(f"{name[:_SHOWN]!r} stands twice in an object; send it once.")
+        fields[name] = value
+    return fields
 
 
 def _refuse_constant(name: str) -> None:

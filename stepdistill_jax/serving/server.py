@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -45,7 +47,22 @@ def serve(
 
 
 def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {visible_line(line)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # whoever read the log is gone, or its disk is full: serving goes on
+        print(f"{time.strftime('%H:%M:%S')} {visible_line(line)}", file=sys.stderr, flush=True)
+
+
+class _Lines(logging.Handler):
+    """What aiohttp logs, mostly of clients that send no HTTP: a line each, without a traceback."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        _say(f"{record.getMessage()}{f': {type(error).__name__}: {error!s:.200}' if error else ''}")
+
+
+def _one_line_logger() -> logging.Logger:
+    logger = logging.Logger("http", logging.INFO)
+    logger.addHandler(_Lines())
+    return logger
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -57,6 +74,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # until somebody listens, several may be bound
     except OSError as error:
         listening.close()
         mend = {
@@ -64,8 +82,12 @@ def _bind(host: str, port: int) -> socket.socket:
             errno.EACCES: "may not be bound; give a --port from 1024 on",
             errno.EADDRNOTAVAIL: "is no address of this machine; give another --host",
         }.get(error.errno, f"cannot be bound ({error.strerror})")
-        raise OSError(f"{host}:{port} {mend}.") from error
+        raise OSError(f"{_address(host, port)} {mend}.") from error
     return listening
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Life:
@@ -89,6 +111,7 @@ class _Life:
             self._service.application(),
             handler_cancellation=True,  # a client that is gone leaves the queue
             access_log=None,
+            logger=_one_line_logger(),
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_QUIET_SECONDS,  # what is here by then has had the grace time
         )
@@ -114,7 +137,7 @@ class _Life:
     async def _open(self, stop: asyncio.Event) -> None:
         """Loads, and is ready; or returns when it is told to stop meanwhile."""
         host, port = self._listening.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"http://{_address(host, port)}"
         _say(f"listening at {url}; loading")
         self._is_loading = True
         loading = asyncio.get_running_loop().run_in_executor(self._loader, self._prepared)

@@ -232,3 +232,13 @@ def test_a_failed_write_names_the_file_where_the_system_does_not(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_names_the_folder_that_is_not_written(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"No space left.*/model'") as caught,
+        new_folder(tmp_path / "model"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

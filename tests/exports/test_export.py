@@ -2,13 +2,16 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from made_up_students import CHOICES
+from made_up_students import CHOICES, description_of, network_of, write_student
 from safetensors import safe_open
 
 from stepdistill_jax import cli
 from stepdistill_jax.exports.checking import Check, compare, validation_texts
+from stepdistill_jax.exports.export import export
 from stepdistill_jax.prediction.calibration import Calibration, write_calibration
 from stepdistill_jax.prediction.predictor import Predictor
 
@@ -50,16 +53,21 @@ def test_ctranslate2_answers_as_the_run_does_and_says_how_nearly(made_run, answe
     for quantization, tolerance in (("float32", 1e-4), ("int8", 0.05)):
         folder = tmp_path / quantization
         assert exported(made_run, folder, "--to", "ctranslate2", "--quantization", quantization) == 0
-        said = capsys.readouterr().out
-        assert "labels on validation differ from the checkpoint's" in said
-        assert f"stepdistill serve {folder}" in said
+        printed = capsys.readouterr().out
+        assert "labels on validation differ from the checkpoint's" in printed
+        assert f"stepdistill serve {folder}" in printed
         check_same(answers_of(made_run), answers_of(folder), tolerance=tolerance)
-        export = json.loads((folder / "export.json").read_text())
-        assert (export["format"], export["quantization"], export["step"]) == ("ctranslate2", quantization, 7)
-        assert export["check"]["num_texts"] == 8
+        said = json.loads((folder / "export.json").read_text())
+        assert (said["format"], said["quantization"], said["step"]) == ("ctranslate2", quantization, 7)
+        assert said["check"]["num_texts"] == 8
         sizes.append((folder / "model.bin").stat().st_size)
     assert [answer.truncated for answer in answers_of(made_run)] == [False, True]
     assert sizes[1] < 0.4 * sizes[0]
+    said["probe"]["log_probs"][0][1] -= 1.0  # as a CPU that computes otherwise would find it
+    (folder / "export.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match="int8 answers otherwise here than where it was exported"):
+        Predictor(folder)
+    assert Predictor(folder, verify=False)(TEXTS[:1])[0].label is not None
 
 
 def test_hugging_face_has_weights_tokenizer_prefixes_and_a_card(made_run, answers_of, tmp_path):
@@ -83,6 +91,29 @@ def test_hugging_face_has_weights_tokenizer_prefixes_and_a_card(made_run, answer
         "labels on validation",
     ):
         assert said in card
+
+
+@pytest.mark.parametrize("to", ["ctranslate2", "huggingface"])
+def test_activations_are_those_of_student_json_where_no_gin_file_came_along(tmp_path, to):
+    if to == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+    run, folder = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    network = network_of(num_encoder_layers=1, num_decoder_layers=1, mlp_activations=("silu", "linear"))
+    write_student(run, description_of(network=network))
+    assert exported(run, folder, "--to", to, "--quantization", "float32") == 0
+    if to == "huggingface":
+        assert json.loads((folder / "config.json").read_text())["feed_forward_proj"] == "gated-silu"
+        return
+    expected = Predictor(run).log_probs(TEXTS[:1])
+    np.testing.assert_allclose(Predictor(folder).log_probs(TEXTS[:1]), expected, rtol=1e-5)
+
+
+def test_float16_is_no_dtype_to_compute_a_t5_in_and_that_is_said(own_run, tmp_path, capsys):
+    assert exported(own_run, tmp_path / "out", "--to", "huggingface", "--quantization", "float16") == 0
+    said = "T5s overflow where it is computed in: load them with dtype float32 or bfloat16."
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_dtype_may_be_asked_for(own_run, tmp_path):
@@ -154,15 +185,87 @@ def test_an_export_has_its_own_step(own_run, tmp_path):
     assert Predictor(tmp_path / "out", step=7).student.step == 7
     with pytest.raises(FileNotFoundError, match="is an export of step 7; leave --step 8 out"):
         Predictor(tmp_path / "out", step=8)
-    (tmp_path / "out" / "export.json").write_text("{")
-    with pytest.raises(ValueError, match=r"export\.json is damaged"):
-        Predictor(tmp_path / "out")
+    with pytest.raises(ValueError, match="out is an export itself; export the run"):
+        export(tmp_path / "out", tmp_path / "again", to="huggingface")
+    for damage in ("{", '{"format": "huggingface", "step": 7, "probe": {"texts": ["a"]}}'):
+        (tmp_path / "out" / "export.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"export\.json is damaged"):
+            Predictor(tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", ["ctranslate2", "huggingface", "gguf"])
+def test_parameters_that_are_no_numbers_are_not_exported(own_run, tmp_path, capsys, to):
+    from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_checkpoint
+    from stepdistill_jax.interop.checkpoint_arrays import open_arrays
+
+    arrays = {name: array.read() for name, array in open_arrays(own_run / "checkpoint_7").arrays.items()}
+    arrays["decoder/decoder_norm/scale"][3] = np.nan
+    named = ((f"target/{name}", numbers) for name, numbers in arrays.items())
+    write_checkpoint(own_run / "checkpoint_8", named, step=8)
+    assert exported(own_run, tmp_path / "out", "--to", to) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoint_8: decoder" in error
+    assert "(1 of 29 tensors) have numbers that are none (NaN or infinite)" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_as_it_was_exported_is_named(own_run, tmp_path):
+    folder = tmp_path / "out"
+    exported(own_run, folder, "--to", "huggingface")
+    files = json.loads((folder / "export.json").read_text())["files"]
+    assert {"model.safetensors", "config.json", "student.json", "tokenizer.json"} < files.keys()
+    assert not {"README.md", "export.json"} & files.keys()
+    (folder / "README.md").write_text("my own words")
+    Predictor(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"not as it was exported: model\.safetensors is another, tokenizer\.json is missing\. Copy",
+    ):
+        Predictor(folder)
+    assert Predictor(folder, verify=False).student.step == 7
+
+
+def test_an_export_of_an_earlier_version_has_no_checksums_and_that_is_said(own_run, tmp_path, capsys):
+    exported(own_run, tmp_path / "out", "--to", "huggingface")
+    said = json.loads((tmp_path / "out" / "export.json").read_text())
+    del said["files"]
+    (tmp_path / "out" / "export.json").write_text(json.dumps(said))
+    Predictor(tmp_path / "out")
+    assert "export.json has no checksums" in capsys.readouterr().err
 
 
 def test_validation_texts_are_spread_over_the_split(made_run):
-    texts = validation_texts(made_run, None, most=1000, data_dir=None)
+    described = description_of()
+    texts = validation_texts(made_run, described, most=1000, data_dir=None)
     assert len(texts) == 8
-    assert validation_texts(made_run, None, most=3, data_dir=None) == texts[::3]
+    assert validation_texts(made_run, described, most=3, data_dir=None) == texts[::3]
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"choices": []}\n{"inputs": "a', '{}\n{"x": 1}\n', '{}\n{"inputs": null}\n', ""]
+)
+def test_a_damaged_file_of_validation_texts_is_named(tmp_path, damage):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "choices-validation-7.jsonl").write_text(damage)
+    with pytest.raises(ValueError, match=r"choices-validation-7\.jsonl is damaged .*; take it away, and"):
+        validation_texts(tmp_path, description_of(), most=3, data_dir=tmp_path)
+
+
+def test_texts_of_another_validation_split_are_not_compared_on(tmp_path, capsys, monkeypatch):
+    from stepdistill_jax.exports import checking
+
+    index = SimpleNamespace(identity=SimpleNamespace(sha256="ab" * 32))
+    monkeypatch.setattr(checking.record_io, "read_manifest", lambda folder: {"counts": {"validation": 3}})
+    monkeypatch.setattr(checking, "split_index", lambda folder, split: index)
+    monkeypatch.setattr(checking, "stream_examples", lambda *args: [SimpleNamespace(inputs="a")] * 3)
+    for sha256, found in (("ab" * 32, 3), ("cd" * 32, 0)):
+        described = description_of(content={"fruit/examples/validation": {"sha256": sha256}})
+        assert len(validation_texts(tmp_path, described, most=9, data_dir=tmp_path)) == found
+    assert "is not the one that the student was trained beside (abab" in capsys.readouterr().err
 
 
 def test_labels_and_probabilities_that_differ_are_counted():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stepdistill_jax import cli
+from stepdistill_jax.interop.checkpoint_arrays import open_arrays
 from stepdistill_jax.interop.t5.sentencepiece_tokenizer import read_model
-from stepdistill_jax.interop.t5.t5_checkpoint import open_t5
+from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
 from stepdistill_jax.prediction.predictor import Predictor
 
 gguf = pytest.importorskip("gguf")
@@ -22,7 +23,7 @@ def test_sizes_vocabulary_and_tensors_are_where_llama_cpp_looks(unigram_run, tmp
     assert cli.main(["export", str(run), *flags]) == 0
     assert "labels were not compared" in capsys.readouterr().out
     reader = gguf.GGUFReader(tmp_path / "out" / "student.gguf")
-    checkpoint = open_t5(run / "checkpoint_7")
+    checkpoint = t5_checkpoint(open_arrays(run / "checkpoint_7"))
     assert field(reader, "general.architecture") == "t5"
     for name, value in {
         "t5.block_count": 2,

@@ -83,3 +83,11 @@ def test_of_a_run_that_left_no_metrics_it_says_so(tmp_path):
     )
     assert "no evaluation of it was there" in text
     assert "The run does not say what its data were." in text
+
+
+def test_labels_are_no_markdown(card):
+    text = card(choices=("zeta\n# Evil", "al`pha\x1b[2J"), label_words={"zeta\n# Evil": "z"})
+    assert "in this order: `zeta\\n# Evil`, `` al`pha\\x1b[2J ``." in text
+    assert "- Label `zeta\\n# Evil` is written as `z`." in text
+    assert "\n# Evil" not in text
+    assert "\x1b" not in text

@@ -252,6 +252,17 @@ KILLED = """
 """
 
 
+@pytest.mark.parametrize("sums", ["checkpoint_7/checksums.txt", "export.json"])
+def test_it_does_not_go_on_with_another_training_to_the_same_step(answer, many, monkeypatch, tmp_path, sums):
+    path = tmp_path / sums
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"format": "huggingface", "step": 7}')
+    interrupted(answer, many, monkeypatch, after=1)
+    path.write_text('{"format": "huggingface", "step": 7, "stepdistill": "0"}')
+    with pytest.raises(ValueError, match="was begun with another student"):
+        answer(table=many)
+
+
 def test_killed_it_goes_on_and_writes_the_same_bytes(answer, many, tmp_path):
     answer("whole.csv", table=many)  # writes student.json, too
     script, output = tmp_path / "killed.py", tmp_path / "answers.csv"

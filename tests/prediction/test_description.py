@@ -33,11 +33,38 @@ def test_a_folder_without_one_is_named(tmp_path):
         description.read_description(tmp_path)
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"student\.json is a file; name the folder of a run"):
+        description.read_description(folder / "student.json")
+
+
 @pytest.mark.parametrize(
     "damage", ["{", "[]", '{"format": 1}', '{"format": 1, "vocabulary": {}, "choices": []}']
 )
 def test_damage_is_named(folder, damage):
     (folder / "student.json").write_text(damage)
+    with pytest.raises(ValueError, match=r"student\.json is damaged .*; copy the folder again"):
+        description.read_description(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"choices": "abc"},
+        {"choices": [1, 2]},
+        {"feature_lengths": {"targets": 12}},
+        {"feature_lengths": {"inputs": 0, "targets": 12}},
+        {"feature_lengths": {"inputs": "40", "targets": 12}},
+        {"feature_lengths": None},
+        {"label_words": []},
+        {"label_prefix": None},
+        {"network": None},
+        {"line_break": 3},
+    ],
+)
+def test_a_value_of_another_kind_is_damage(folder, change):
+    said = json.loads((folder / "student.json").read_text())
+    (folder / "student.json").write_text(json.dumps(said | change))
     with pytest.raises(ValueError, match=r"student\.json is damaged .*; copy the folder again"):
         description.read_description(folder)
 

@@ -1,8 +1,10 @@
 """Predictor: what comes back for a text. The network is made up: it counts words."""
 
+import numpy as np
 import pytest
 
 from stepdistill_jax.prediction.calibration import Calibration
+from stepdistill_jax.prediction.written import Written
 
 
 def test_the_most_likely_choice_comes_back_with_its_probability(made_up):
@@ -50,6 +52,13 @@ def test_a_blank_text_keeps_its_place_and_asks_nothing(made_up):
         assert (prediction.label, prediction.probability, prediction.rationale) == (None, None, None)
     assert predictor.student.network.asked == 1
     assert predictor([]) == []
+
+
+def test_a_text_that_the_vocabulary_has_nothing_of_asks_nothing(made_up):
+    predictor = made_up()
+    nothing, apples = predictor(["\u200b", "apples\u200b"])
+    assert (nothing.label, nothing.probability) == (None, None)
+    assert apples.label == "apples"
 
 
 def test_a_text_that_is_longer_than_in_training_is_cut_and_flagged(made_up):
@@ -106,3 +115,26 @@ def test_a_label_behind_a_rationale_is_found_or_missed(made_up):
 def test_what_is_no_list_of_texts_is_named(made_up, texts, error, said):
     with pytest.raises(error, match=said):
         made_up()(texts)
+
+
+@pytest.mark.parametrize("scores", [[0.0, np.nan, 0.0], [np.inf, 0.0, 0.0], [-np.inf] * 3])
+def test_an_answer_without_a_probability_is_an_error_not_a_label(made_up, scores):
+    predictor = made_up()
+    predictor.student.network.score_choices = lambda rows: np.array([[1.0, 0.0, 0.0], scores], np.float32)
+    for ask in (predictor, predictor.log_probs):
+        with pytest.raises(FloatingPointError, match=r"step 7: answers to 1 of 2 texts .* an earlier --step"):
+            ask(["no", "apples"])
+
+
+def test_a_written_answer_without_a_probability_is_an_error_too(made_up):
+    predictor = made_up(choices=())
+    predictor.student.network.write = lambda rows: [Written([5], np.nan, False) for _ in rows]
+    with pytest.raises(FloatingPointError, match="answers to 1 of 1 texts"):
+        predictor(["no"])
+
+
+def test_a_choice_that_is_impossible_has_probability_0(made_up):
+    predictor = made_up()
+    predictor.student.network.score_choices = lambda rows: np.array([[0.0, -np.inf, -np.inf]], np.float32)
+    [prediction] = predictor(["no"])
+    assert list(prediction.probabilities.values()) == [1.0, 0.0, 0.0]

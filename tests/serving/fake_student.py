@@ -19,7 +19,7 @@ class Answer:
 class FakeStudent:
     """A text's first letter decides: 'u' is urgent, all else later. Tokens are words.
 
-    'fail' raises. 'nan' gives a probability that is none. `gate`, once set to an unset event, holds every batch back.
+    'fail' raises. 'nan' gives a probability that is none. 'nothing' has no answer. `gate`, once set to an unset event, holds every batch back.
     """
 
     choices = CHOICES
@@ -51,6 +51,8 @@ class FakeStudent:
         return [self._answer(text, rationale) for text in texts]
 
     def _answer(self, text, rationale):
+        if text == "nothing":
+            return Answer(None, None, {}, None, False)
         urgent = 0.9 if text.startswith("u") else 0.25
         if text.startswith("nan"):
             urgent = float("nan")

@@ -91,6 +91,15 @@ def test_bad_requests_are_400_and_the_next_is_answered():
     assert batches == [["u"]]
 
 
+def test_a_text_without_a_token_is_400():
+    async def scenario(client, service, student):
+        return await post(client, {"texts": ["u", "nothing"]})
+
+    (status, answer, _), said = run(scenario)
+    assert (status, said) == (400, [])
+    assert answer["error"].startswith("texts[1] has no token in the student's vocabulary")
+
+
 def test_a_rationale_of_a_student_that_has_learnt_none_is_400():
     async def scenario(client, service, student):
         return await post(client, {"text": "u", "rationale": True})
@@ -133,8 +142,10 @@ def test_a_slow_body_is_given_up_and_keeps_nobody_waiting():
 def test_a_full_queue_is_429_with_a_time_to_come_again():
     async def scenario(client, service, student):
         student.gate.clear()
-        waiting = [asyncio.create_task(post(client, {"text": "u"})) for _ in range(3)]
-        await until(lambda: service._batcher and service._batcher.num_waiting == 2)
+        waiting = [asyncio.create_task(post(client, {"text": "u"}))]
+        await until(lambda: service._batcher.is_busy)  # all three at once would be one too many
+        waiting += [asyncio.create_task(post(client, {"text": "u"})) for _ in range(2)]
+        await until(lambda: service._batcher.num_waiting == 2)
         refused = await post(client, {"text": "u"})
         depth = await metric(client, "stepdistill_queue_rows")
         student.gate.set()
@@ -242,8 +253,24 @@ def test_a_student_whose_texts_are_longer_than_a_batch_is_not_served():
         run(None, batch_tokens=32)
 
 
-def test_an_unknown_path_is_404():
+def test_an_unknown_path_is_404_and_a_wrong_method_405_both_in_json():
     async def scenario(client, service, student):
-        return await status_of(client, "/nowhere"), await status_of(client, "/predict")
+        async with client.get("/nowhere?x=1") as nowhere, client.get("/predict") as got:
+            return nowhere.status, await nowhere.json(), got.status, await got.json(), got.headers["Allow"]
 
-    assert run(scenario)[0] == (404, 405)
+    nowhere, said_of_nowhere, got, said_of_get, allowed = run(scenario)[0]
+    assert (nowhere, got, allowed) == (404, 405, "POST")
+    assert said_of_nowhere["error"].startswith("GET /nowhere: Not Found. There are POST /predict and")
+    assert said_of_get["error"].startswith("GET /predict: Method Not Allowed.")
+
+
+def test_what_nobody_has_foreseen_is_500_in_json_counted_and_said():
+    async def scenario(client, service, student):
+        student.num_tokens = lambda texts: 1 / 0
+        answer = await post(client, {"text": "u"})
+        return answer, await metric(client, 'stepdistill_requests_total{status="500"}')
+
+    ((status, answer, _), counted), said = run(scenario)
+    assert (status, counted) == (500, 1)
+    assert answer == {"error": "The server could not answer; its log says why."}
+    assert said == ["a request was not answered: ZeroDivisionError: division by zero"]

@@ -20,7 +20,11 @@ def test_one_text_and_many():
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "no JSON"),
+        (b"", "The body is empty"),
+        (b" \n", "The body is empty"),
+        (b'{"text": "a", "text": "b"}', "'text' stands twice in an object; send it once"),
+        (b'{"text": "a", "abstain_below": 2, "abstain_below": 0}', "'abstain_below' stands twice"),
+        (b'{"text": {"a": 1, "a": 2}}', "'a' stands twice"),
         (b'{"text": "a"', "no JSON"),
         (b"\xff\xfe", "not UTF-8 (byte 0)"),
         (b"[" * 100_000, "no JSON"),
@@ -49,3 +53,9 @@ def test_what_is_no_request_names_the_field(body, said):
         read(body)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_field_of_any_length_is_shown_in_short():
+    with pytest.raises(BadRequest) as refused:
+        read({"x" * 500_000: 1})
+    assert len(str(refused.value)) < 200

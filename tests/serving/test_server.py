@@ -41,7 +41,7 @@ def served(*arguments, until="ready"):
     finally:
         watch.cancel()
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def ended(process):
@@ -95,6 +95,37 @@ def test_work_that_outlasts_the_grace_time_is_left_and_the_status_says_so():
     assert status == 1
     assert time.monotonic() - started < 15
     assert "--grace_seconds gives them longer" in said
+
+
+def test_what_is_no_http_is_400_and_one_line_of_the_log():
+    with served(0) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        for sent in (b"Content-Length: -5\r\n\r\n", b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + sent)
+                assert b" 400 Bad Request\r\n" in connection.recv(1000)
+        process.send_signal(signal.SIGTERM)
+        status, said = ended(process)
+    assert status == 0
+    assert "Traceback" not in said
+    assert "Invalid character in Content-Length" in said
+
+
+def test_it_serves_on_when_whoever_read_its_log_is_gone():
+    with served(0) as (process, url):
+        process.stderr.close()
+        host, port = url.removeprefix("http://").split(":")
+        answers = []
+        for text in (b"fail", b"u"):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                body = b'{"text": "%s"}' % text
+                head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+                connection.sendall(head + body)
+                answers.append(connection.recv(1000).split(b"\r\n")[0])
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+    assert answers == [b"HTTP/1.1 500 Internal Server Error", b"HTTP/1.1 200 OK"]
+    assert status == 0
 
 
 def test_it_stops_while_it_loads():

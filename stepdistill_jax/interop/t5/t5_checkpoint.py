@@ -1,10 +1,9 @@
 """A checkpoint, ours or T5X's, as the T5 that it holds: its sizes, and every parameter where it lies."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
-from stepdistill_jax.interop.checkpoint_arrays import Opened, open_arrays
+from stepdistill_jax.interop.checkpoint_arrays import Opened
 from stepdistill_jax.interop.lazy_array import LazyArray
 from stepdistill_jax.interop.parameter import Parameter, of_checkpoint
 from stepdistill_jax.interop.run_facts import RunFacts
@@ -16,7 +15,7 @@ from stepdistill_jax.interop.t5.sizes import T5Sizes, sizes_of_shapes
 class T5Checkpoint:
     """Attributes:
     step: of training.
-    sizes: read off the parameters; activations from the run's config.gin, where there is one beside the checkpoint.
+    sizes: read off the parameters; activations from the run's student.json or config.gin, where there is one beside the checkpoint.
     parameters: each with its numbers, none of which is read yet; the embedding first.
     run: what the gin file beside it says.
     """
@@ -25,20 +24,6 @@ class T5Checkpoint:
     sizes: T5Sizes
     parameters: Sequence[tuple[Parameter, LazyArray]]
     run: RunFacts
-
-
-def open_t5(checkpoint: str | os.PathLike[str], *, verify: bool = True) -> T5Checkpoint:
-    """Opens a checkpoint's folder, in any layout that training restores.
-
-    Args:
-      verify: whether its files are compared with its checksums first.
-
-    Raises:
-      FileNotFoundError: if there is no such checkpoint.
-      ValueError: lists every file that is not as it was saved, or every parameter that is not a T5's, or is of another
-        shape.
-    """
-    return t5_checkpoint(open_arrays(checkpoint, verify=verify))
 
 
 def t5_checkpoint(opened: Opened) -> T5Checkpoint:
