@@ -18,7 +18,7 @@ _DOUBT = re.compile(
 )
 _CONCLUDES = re.compile(r"(?:so|thus|hence|therefore)\b", re.IGNORECASE)
 _LONGEST_CLAUSE = 80  # characters
-_LONGEST_REST = 20_000  # of what stands behind an answer
+_LONGEST_REST = 4000  # of what stands behind an answer
 # What a model says when it thinks again, behind the end of a clause.
 _AGAIN = (
     r"wait|hold on|hm+|oops|whoops|sorry|apologies|my (?:bad|mistake|apologies)|correction|corrected|actually|in fact|rather|instead"
