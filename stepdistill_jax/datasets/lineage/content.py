@@ -6,6 +6,7 @@ has a digest, and a split's identity is the SHA-256 over its digests, sorted: th
 
 import dataclasses
 import hashlib
+import html
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,10 @@ import numpy as np
 SHOWN = 12  # hexadecimal digits of an identity, where people read it
 EXAMPLE_FEATURES = ("example_id", "inputs", "label", "has_label")
 ANSWER_FEATURES = ("teacher_label", "rationale", "unparsed_reason", "dropped_reason")
+_MOST_ESCAPES = 3  # of a text that was escaped again and again: &amp;#39;
+_SAME_MARKS = str.maketrans(
+    {**dict.fromkeys("‘’‚‛′`´ʼ", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
+)
 
 Record = Mapping[str, Any]
 
@@ -96,8 +101,27 @@ def question_hash(inputs: str) -> int:
 
 
 def normalized(inputs: str) -> str:
-    """A text without what makes no other question of it: case, kinds and number of spaces, forms of a character (NFKC)."""
+    """A text without what makes no other question of it: case, kinds and number of spaces, forms of a character (NFKC), of quotes and
+    of dashes, characters that nobody sees, and HTML's names of characters."""
+    for _ in range(_MOST_ESCAPES):
+        inputs = html.unescape(inputs) if "&" in inputs else inputs
+    if inputs.isascii() and inputs.isprintable():
+        return folded(inputs)
+    seen = "".join(character for character in inputs if not _is_unseen(character))
+    # Characters that only composed when what stood between them was gone are one form, too.
+    return unicodedata.normalize("NFKC", folded(seen.translate(_SAME_MARKS)))
+
+
+def folded(inputs: str) -> str:
+    """A text without case, kinds and number of spaces, and forms of a character (NFKC)."""
     return " ".join(unicodedata.normalize("NFKC", inputs).casefold().split())
+
+
+def _is_unseen(character: str) -> bool:
+    """Zero-width characters, soft hyphens, marks of direction, variation selectors, control characters that are no space."""
+    if character.isspace() or character.isprintable():
+        return "\ufe00" <= character <= "\ufe0f"
+    return unicodedata.category(character) in ("Cf", "Cc")
 
 
 def _example(record: Record) -> list[str | None]:
