@@ -17,8 +17,10 @@ _LETTER_LAST = re.compile(r"(.+?)\s*\(([A-Za-z])\)")
 _ARTICLE = re.compile(r"(?:an?|the)\s+")
 # What ends a choice in the middle of a line. 'spam-free', '4.5' and 'node.js' are other words.
 _BREAK = r"[\"'”’`*_]*(?:[,.;:!]+(?=\s|$)|\s*[(–—]|\s+-+\s)"
+# What denies or limits a choice right behind it; 'not enough information' and 'no word of it' explain one.
 _DENIED = re.compile(
-    r"\W*(?:not|no|nope|never|nor|or|false|wrong|incorrect|untrue|rather|but|though|although|except|unless|if|isn['’]t|is not)\b"
+    r"\W*(?:(?:not|no|never)\W*(?:$|[,.;!])|not\s+(?:really|quite|exactly|strict|entirely|fully|at all|so\b|true|right|correct)|nope\b|nor\b|or\b|false\b"
+    r"|wrong\b|incorrect\b|untrue\b|rather\b|but\b|though\b|although\b|except\b|unless\b|if\b|isn['’]t\b|is not\b)"
 )
 _OTHER_LETTER = re.compile(r"\(([A-Za-z])\)|\b(?:[Oo]ption|[Cc]hoice)\s+([A-Za-z])\b|[-–—,;/]\s*([A-Z])\W*$")
 _JOINED = re.compile(r"(?:or|and)\s+", re.IGNORECASE)

@@ -51,6 +51,7 @@ _GROUPED_MONEY = re.compile(
     r"[$€£¥₹]\s*\d{1,3}\.\d{3}(?!\d)|(?<![\d.,])\d{1,3}\.\d{3}\s*(?:[$€£¥₹]|euros?\b|eur\b)", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"[.!?;]\s|\n")
+_DEGREES = re.compile(r"°[CF][.,;:!?]?")
 _AREA = re.compile(r"(?<=[a-z])[²³]$")  # m²
 _MORE_THAN_ARITHMETIC = re.compile(r"=|[^\W\d_]")
 _ANOTHER_NUMBER = (_HEXADECIMAL, _MILLIONS, _GROUPED_MONEY, _ELLIPSIS)
@@ -172,6 +173,8 @@ def _is_hyphenated(side: str) -> bool:
 
 
 def _is_unit_word(word: str) -> bool:
+    if _DEGREES.fullmatch(word):
+        return True
     if word.strip(".,;:!?") in _LARGE_LETTERS or word[:1] in _KOREAN_NUMERALS:
         return False
     word = _AREA.sub("", word.strip(".,;:!?\"'“”’*_°").casefold())

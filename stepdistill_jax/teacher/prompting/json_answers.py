@@ -86,7 +86,7 @@ def parse(text: str, form: LabelForm, *, stand_in: str = "") -> ParsedCompletion
         found, end = None, 0
     if not isinstance(found, dict) or "{" in text[end:]:
         return ParsedCompletion("", "", NO_OBJECT)
-    if taken_back.is_taken_back(f"x{text[end:]}{behind}", any_text=False):
+    if taken_back.is_taken_back(f"x{text[end:]}{behind}", any_text=False, equation=form.equation):
         return ParsedCompletion("", "", taken_back.TAKEN_BACK)
     rationale, answer = found.get(_RATIONALE), found.get(_ANSWER)
     others = [key for key in found if key not in (_RATIONALE, _ANSWER) and _ANOTHER_ANSWER.search(key)]

@@ -150,11 +150,11 @@ def parsed_completion(rationale: str, label: str, reason: str) -> ParsedCompleti
 
 def _is_taken_back(answers: "Sequence[_Answer]", others: "Sequence[_Answer]", form: LabelForm) -> bool:
     """Whether the text itself denies one of its answers, or thinks again after the last one."""
+    if any(taken_back.is_doubted(answer.text, answer.begin) for answer in answers):
+        return True
     last = max([*answers, *others], key=lambda answer: answer.begin)
     any_text = not (form.equation or form.choices)
-    return any(
-        taken_back.is_doubted(answer.text, answer.begin) for answer in answers
-    ) or taken_back.is_taken_back(last.behind, any_text=any_text)
+    return taken_back.is_taken_back(last.behind, any_text=any_text, equation=form.equation)
 
 
 @dataclasses.dataclass(frozen=True)

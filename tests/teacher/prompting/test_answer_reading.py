@@ -41,6 +41,7 @@ def _sum(text, finish_reason="stop", reading=SUMS, **fields):
         ("a. The answer is 50 percent of them.", "a.", "50%"),
         ("a. The answer is 1 − 5.", "a.", "1 - 5"),
         ("a. The answer is 12-5.", "a.", "12-5"),
+        ("a. The answer is 5 °C.", "a.", "5"),
         ("a. The answer is 5-7 = -2.", "a.", "5-7"),
         ("a. The answer is 12 - 5.\n\nShe keeps 7 pots.", "a.", "12 - 5"),
         ("a. The answer is 12 - 5\n= 7 pots", "a.", "12 - 5"),

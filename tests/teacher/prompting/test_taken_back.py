@@ -1,5 +1,6 @@
 """An answer that its own text doubts or takes back is none, of equations, choices and any text."""
 
+import re
 import time
 
 import pytest
@@ -35,7 +36,6 @@ BELOW = [
     "Sorry, I misread it.",
     "But wait.",
     "**Edit:** the other one",
-    "However, some are lost.",
 ]
 BESIDE = [
     "Wait, that is wrong.",
@@ -93,6 +93,30 @@ def test_an_answer_taken_back_on_its_line_is_none(form, label, beside):
 )
 def test_thinking_again_before_the_answer_is_no_sign(form, label, text):
     assert _read(text.replace("{}", label), form) == (label, "")
+
+
+@pytest.mark.parametrize(
+    "behind", ["However, 2 of them are broken.", "But 2 of them are broken, which leaves 5."]
+)
+def test_what_limits_a_number_below_it_takes_it_back(behind):
+    text = f"Some are lost. The answer is 12 - 5.\n\n{behind}"
+    assert _read(text, FORMS[0][0]) == ("", TAKEN_BACK)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "neutral (not enough information)",
+        "neutral, because nobody says whether it is wrong or right.",
+        "neutral — no information is given.",
+        "contradiction.\n\nThe hypothesis is false: the man is actually sitting, rather than standing.",
+        "neutral\n\nThe man is outside, but he may be on a roof. However, nobody says so.",
+        "contradiction.\n\nInstead, the man sits.",
+    ],
+)
+def test_an_explanation_behind_a_label_takes_nothing_back(behind):
+    form = LabelForm(("entailment", "neutral", "contradiction"))
+    assert _read(f"It is so. The answer is {behind}", form) == (re.match(r"\w+", behind)[0], "")
 
 
 def test_a_label_that_is_a_word_of_doubt_is_read():
