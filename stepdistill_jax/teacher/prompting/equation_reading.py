@@ -10,6 +10,7 @@ must be an equation from its first character to its last.
 import re
 import unicodedata
 from collections.abc import Sequence
+from fractions import Fraction
 
 from stepdistill_jax.datasets import equations
 from stepdistill_jax.teacher.answers.parsing import NO_LABEL
@@ -55,6 +56,12 @@ _DEGREES = re.compile(r"°[CF][.,;:!?]?")
 _AREA = re.compile(r"(?<=[a-z])[²³]$")  # m²
 _MORE_THAN_ARITHMETIC = re.compile(r"=|[^\W\d_]")
 _ANOTHER_NUMBER = (_HEXADECIMAL, _MILLIONS, _GROUPED_MONEY, _ELLIPSIS)
+_RESULT = re.compile(
+    r"#{3,}\s*|(?:so\s+|thus,?\s+|hence,?\s+)?(?:the|my)?\s*(?:(?:final|correct)\s+)?(?:answer|result|solution|total|value)(?:['’]s|\s+(?:is|was|equals|becomes"
+    r"|would be|will be))?\s*(?:[:=→-]\s*)?|(?:final|therefore|thus|hence|that gives|which gives|this gives)\b[,:]?\s*",
+    re.IGNORECASE,
+)
+_LIST_NUMBER = re.compile(r"\d+[.)]")
 _PERCENT = re.compile(r"\s*(?:per ?cent|pct)\b", re.IGNORECASE)
 # Behind a number, these make another number of it.
 _VALUE_WORDS = """
@@ -68,6 +75,8 @@ lakh lakhs crore crores mil mille mila million millions milliard milliards millo
 milyon miljoen juta ribu bin nghìn triệu tausend hundert duizend mln mio mrd mld tys tsd thsd thou grand scores halb einhalb demi demie medio
 media meio meia mezzo mezza dutzend dozijn douzaine douzaines docena docenas dúzia dúzias dozzina dozzine ciento cientos cento cem tysiąc tysiące
 tysięcy тысяч тысяча тысячи тыс млн млрд миллион миллиона миллионов миллиард дюжина дюжины сотня сотни сотен пол половиной половина ألف آلاف مليون
+fold bps basis ppm prozent percento pour процент процента процентов проц drittel viertel fünftel zehntel hundertstel zehn zehner tiers quintos
+más menos moins mais плюс минус twos threes fours fives sixes sevens eights nines reciprocal inverse inverted exp recurring repeating range
 """
 _CHANGES_THE_VALUE = frozenset(_VALUE_WORDS.split())
 _SUFFIXES = frozenset(
@@ -76,6 +85,8 @@ _SUFFIXES = frozenset(
 _UNIT_LETTERS = frozenset("mglhsa")  # other single letters are variables
 _LARGE_LETTERS = frozenset({"K", "M", "MM", "B", "G", "T"})  # thousands, millions, …
 _KOREAN_NUMERALS = "십백천만억조"
+# Wherever they stand in a word: 十个半, 'tenthousand'.
+_IN_WORDS = re.compile(r"[半倍割折余多]|hundred|thousand|million|billion|dozen|^p\.c")
 
 
 def read_equation(text: str, *, is_cut: bool = False, in_brackets: bool = False) -> tuple[str, str]:
@@ -86,6 +97,7 @@ def read_equation(text: str, *, is_cut: bool = False, in_brackets: bool = False)
       is_cut: whether the text was cut, so that an equation at its very end may not be whole.
       in_brackets: whether a bracket stands before the marker, which a last one closes: '(The answer is 5).'
     """
+    has_minus_sign = "−" in text.lstrip().partition("\n")[0]  # which joins nothing
     text = plain_text.plain(text.lstrip()[: 2 * MOST_CHARACTERS])
     line, below = _first_line(text)
     if not plain_text.without_marks(line).strip(_QUOTES + ".:*"):
@@ -101,9 +113,21 @@ def read_equation(text: str, *, is_cut: bool = False, in_brackets: bool = False)
     may_go_on = is_cut and not _SENTENCE_END.search(rests[-1] + below)
     if may_go_on or _ASKED.match(rests[-1]) or not all(map(_is_unit, rests)):
         return "", NOT_AN_EQUATION
-    if len(sides) == 1 and _is_hyphenated(sides[0]):
+    if len(sides) == 1 and not has_minus_sign and _is_hyphenated(sides[0]):
         return "", NOT_AN_EQUATION
     return _agreed([_closed(side) if in_brackets else side for side in sides])
+
+
+def values_below(text: str) -> list[Fraction]:
+    """What the lines below an answer give as a result once more: a line that is nothing but a value, or says 'Result: 12', 'So the total is 12'."""
+    values = []
+    for line in plain_text.plain(text[: 2 * MOST_CHARACTERS]).split("\n")[1:]:
+        said = plain_text.without_marks(line).strip(_QUOTES + "*$")
+        result = _RESULT.match(said)
+        if result or (_ARITHMETIC.fullmatch(said.replace("=", "")) and not _LIST_NUMBER.fullmatch(said)):
+            label, reason = read_equation(said[result.end() :] if result else said.lstrip("= "))
+            values += [] if reason else [equations.evaluate(label)]
+    return values
 
 
 def _agreed(sides: Sequence[str]) -> tuple[str, str]:
@@ -178,6 +202,8 @@ def _is_unit_word(word: str) -> bool:
     if word.strip(".,;:!?") in _LARGE_LETTERS or word[:1] in _KOREAN_NUMERALS:
         return False
     word = _AREA.sub("", word.strip(".,;:!?\"'“”’*_°").casefold())
+    if _IN_WORDS.search(word):
+        return False
     letters = re.split(r"[-/'’.]", word)
     if any(part in _CHANGES_THE_VALUE for part in letters) or (len(word) == 1 and word not in _UNIT_LETTERS):
         return False

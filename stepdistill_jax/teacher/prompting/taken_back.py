@@ -44,6 +44,10 @@ _SIGNS = tuple(
         r"\b(?:it|this|that|which|answer|label|result) should (?:rather |instead |actually |really )?(?:be|have been)\b",
     )
 )
+_STRUCK_OUT = re.compile(r"~~|</?(?:del|s|strike)>|\\(?:x?cancel|sout)\b|\u0336")
+_NOT_THAT = re.compile(
+    r"\n[\W_]{0,6}(?:(?:so\s+)?it(?:['’]s| is)\s+[^\n]{1,20}?,?\s+)?not\s+[\d(]", re.IGNORECASE
+)
 _QUALIFIED = re.compile(r"\n[\W_]{0,6}(?:but|however|alternatively)\b,?\s(?!many\b|much\b)", re.IGNORECASE)
 # Where any text may be a label: at the beginning of a line below it, or of a sentence.
 _BELOW = re.compile(
@@ -71,5 +75,9 @@ def is_taken_back(behind: str, *, any_text: bool, equation: bool = False) -> boo
       equation: whether labels are equations, whose value 'However, two are broken' changes.
     """
     said = re.sub(r"\s*\n\s*", "\n", re.sub(r"^[\W_]+", "", behind[:_LONGEST_REST]))
-    signs = (_BELOW, _NEXT_SENTENCE) if any_text else (*_SIGNS, _QUALIFIED) if equation else _SIGNS
+    signs = (
+        (_BELOW, _NEXT_SENTENCE)
+        if any_text
+        else (*_SIGNS, _STRUCK_OUT, *((_QUALIFIED, _NOT_THAT) if equation else ()))
+    )
     return any(sign.search(said) is not None for sign in signs)

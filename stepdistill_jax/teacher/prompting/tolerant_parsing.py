@@ -24,7 +24,7 @@ from stepdistill_jax.teacher.answers.parsing import (
 )
 from stepdistill_jax.teacher.prompting import plain_text, taken_back
 from stepdistill_jax.teacher.prompting.choice_reading import read_choice
-from stepdistill_jax.teacher.prompting.equation_reading import NOT_AN_EQUATION, read_equation
+from stepdistill_jax.teacher.prompting.equation_reading import NOT_AN_EQUATION, read_equation, values_below
 
 if TYPE_CHECKING:
     from stepdistill_jax.datasets import CompletionFormat
@@ -136,6 +136,8 @@ def parse_answer(
     meanings = {form.meaning(label) for label, reason in readings + counted}
     if len(meanings) > 1:
         return ParsedCompletion("", "", TWO_MARKERS)
+    if form.equation and not readings[0][1] and _says_another_value(answers, others, readings[0][0]):
+        return ParsedCompletion("", "", TWO_MARKERS)
     if not readings[0][1] and _is_taken_back(answers, others, form):
         return ParsedCompletion("", "", taken_back.TAKEN_BACK)
     return parsed_completion(answers[0].rationale or stand_in, *readings[0])
@@ -146,6 +148,13 @@ def parsed_completion(rationale: str, label: str, reason: str) -> ParsedCompleti
     if reason or rationale:
         return ParsedCompletion(rationale, label, reason)
     return ParsedCompletion("", "", NO_RATIONALE)
+
+
+def _says_another_value(answers: "Sequence[_Answer]", others: "Sequence[_Answer]", label: str) -> bool:
+    """Whether a line below the last answer gives another result than the equation's."""
+    last = max([*answers, *others], key=lambda answer: answer.begin)
+    value = equations.evaluate(label)
+    return any(not equations.values_match(below, value) for below in values_below(last.behind))
 
 
 def _is_taken_back(answers: "Sequence[_Answer]", others: "Sequence[_Answer]", form: LabelForm) -> bool:

@@ -40,8 +40,12 @@ def _sum(text, finish_reason="stop", reading=SUMS, **fields):
         ("a. The answer is 50%.", "a.", "50%"),
         ("a. The answer is 50 percent of them.", "a.", "50%"),
         ("a. The answer is 1 − 5.", "a.", "1 - 5"),
+        ("a. The answer is 1−5.", "a.", "1-5"),
         ("a. The answer is 12-5.", "a.", "12-5"),
         ("a. The answer is 5 °C.", "a.", "5"),
+        ("a. The answer is 12 - 5.\n\n12 - 5 = 7\n\n**7**", "a.", "12 - 5"),
+        ("a. The answer is 12 - 5.\n\n1. 12 pots\n2. 5 are lost", "a.", "12 - 5"),
+        ("a. The answer is 12 - 5.\n\nSo the total is 7.\n\n#### 7", "a.", "12 - 5"),
         ("a. The answer is 5-7 = -2.", "a.", "5-7"),
         ("a. The answer is 12 - 5.\n\nShe keeps 7 pots.", "a.", "12 - 5"),
         ("a. The answer is 12 - 5\n= 7 pots", "a.", "12 - 5"),
@@ -63,7 +67,7 @@ def test_a_whole_equation_is_read(text, rationale, label):
         r"5 \pm 3", "12, 5", "12:30", "5!!3", "12 * 3*", "≈ 12", "**12** 3", "(12 - 5", "12 - 5)", "3 万",
         "5-7 apples", "$5-$7", "2.5-3.5", "1-1/2 hours", "3-½", "0.333...", "12...", "12?", "12 pots?\nNo", "€1.200", "1.200 €", "12 lakh", "3 crore",
         "12 mil", "12 Tausend", "5 Dutzend", "12 тысяч", "12 mln", "3천 개", "5 M", "12 grand", "12 if none is lost", "12 at most", "12.5 rounded up",
-        "12ish", "12\nthousand", "12\ndozen pots", "12\nor 13", "12\n13", "12 pots\n3 pans", "12\n% of them", "$12$\n$\\times 2$", "12\n\n- 5",
+        "12ish", "12 Prozent", "12 pour cent", "12 fold", "3个半", "12 tenthousand", "0.3 repeating", "5 moins deux", "12\nthousand", "12\ndozen pots", "12\nor 13", "12\n13", "12 pots\n3 pans", "12\n% of them", "$12$\n$\\times 2$", "12\n\n- 5",
     ],
 )  # fmt: skip
 def test_what_is_not_certain_is_no_value(behind):
@@ -80,6 +84,12 @@ def test_what_is_not_certain_is_no_value(behind):
         "a. The answer is 12.\nThe correct answer is 13.",
         "a. The answer is 12.\n\n**Final answer: 12 and a half**",
         "a. The answer is 12.\n\nAnswer: 13 or 14",
+        "a. The answer is 12.\n\n#### 13",
+        "a. The answer is 12.\n\n**13**",
+        "a. The answer is 12.\n\n= 13",
+        "a. The answer is 12.\n\nSo the total is 13.",
+        "a. The answer is 12.\n\nFinal result: 13",
+        "a. The answer is 12.\n\nThe answer would be 13.",
     ],
 )
 def test_two_answers_are_none(text):

@@ -96,7 +96,14 @@ def test_thinking_again_before_the_answer_is_no_sign(form, label, text):
 
 
 @pytest.mark.parametrize(
-    "behind", ["However, 2 of them are broken.", "But 2 of them are broken, which leaves 5."]
+    "behind",
+    [
+        "Not 12 - 5.",
+        "It's 8, not 7.",
+        "~~12 - 5~~ 8",
+        "However, 2 of them are broken.",
+        "But 2 of them are broken, which leaves 5.",
+    ],
 )
 def test_what_limits_a_number_below_it_takes_it_back(behind):
     text = f"Some are lost. The answer is 12 - 5.\n\n{behind}"
