@@ -19,11 +19,16 @@ _ARTICLE = re.compile(r"(?:an?|the)\s+")
 _BREAK = r"[\"'”’`*_]*(?:[,.;:!]+(?=\s|$)|\s*[(–—]|\s+-+\s)"
 # What denies or limits a choice right behind it; 'not enough information' and 'no word of it' explain one.
 _DENIED = re.compile(
-    r"\W*(?:(?:not|no|never)\W*(?:$|[,.;!])|not\s+(?:really|quite|exactly|strict|entirely|fully|at all|so\b|true|right|correct)|nope\b|nor\b|or\b|false\b"
+    r"\W*(?:(?:not|no|never)\W*(?:$|[,.;!])|not\s+(?:really|quite|exactly|strict|entirely|fully|at all|so\b|true|right|correct)|nope\b|excluded\b|ruled out\b|impossible\b|0$|nor\b|or\b|false\b"
     r"|wrong\b|incorrect\b|untrue\b|rather\b|but\b|though\b|although\b|except\b|unless\b|if\b|isn['’]t\b|is not\b)"
 )
 _OTHER_LETTER = re.compile(r"\(([A-Za-z])\)|\b(?:[Oo]ption|[Cc]hoice)\s+([A-Za-z])\b|[-–—,;/]\s*([A-Z])\W*$")
-_JOINED = re.compile(r"(?:or|and)\s+", re.IGNORECASE)
+# What a line below may begin with that gives another choice: a list's mark, 'or', 'Result:', 'So the label is'.
+_JOINED = re.compile(
+    r"(?:[-+*•>#]+\s+)?(?:or\s+|and\s+)?(?:(?:so|thus|hence|therefore)\b,?\s*)?"
+    r"(?:(?:it is|it's)\s+|(?:the\s+)?(?:final\s+|correct\s+)?(?:label|result|relationship|relation|class|verdict|conclusion)\s*(?:is\b|[:=])\s*)?",
+    re.IGNORECASE,
+)
 _MOST_LINES = 5  # below the answer, in which another one may stand
 
 
@@ -53,7 +58,7 @@ def read_choice(
     if lettered and any(named != label for named in _named_letters(lines[0], choices)):
         label = ""
     others = [
-        _meant(_JOINED.sub("", line, count=1), choices, lettered=lettered)
+        _meant(_JOINED.sub("", line.strip(_QUOTES), count=1), choices, lettered=lettered)
         for line in lines[1 : 1 + _MOST_LINES]
     ]
     if any(other and other != label for other in others):
