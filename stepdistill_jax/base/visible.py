@@ -10,10 +10,11 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 _MARKLESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
 # Quotes and dashes that word processors put in the place of those on a keyboard.
 _TYPED = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u02bc", "'")
-    | dict.fromkeys("\u201c\u201d", '"')
-    | dict.fromkeys("\u2010\u2012\u2013\u2014\u2212", "-")
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
 )
+_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")
 
 # UTF-8 that was read as cp1252 or latin-1: 'Ã¼' for 'ü'. Quotes may well stand behind an 'Ã'.
 _MISREAD = re.compile(
@@ -57,10 +58,19 @@ def is_damaged(text: str) -> bool:
 
 
 def look(text: str) -> str:
-    """What texts that a reader takes for one have in common: without case, kinds of blanks, what is not seen, forms of a
-    character (NFKC), typographic quotes and dashes."""
-    seen = unicodedata.normalize("NFKC", text).casefold().translate(_TYPED)
-    return " ".join("".join(each for each in seen if unicodedata.category(each) != "Cf").split())
+    """What texts that a reader takes for one have in common: without case, kinds and number of blanks, what is not seen, forms
+    of a character (NFKC), typographic quotes and dashes."""
+    if text.isascii() and text.isprintable():
+        return folded(text)
+    typed = _VARIATION_SELECTORS.sub("", text.translate(_TYPED))
+    seen = "".join(each for each in typed if each.isspace() or unicodedata.category(each) not in ("Cf", "Cc"))
+    # Characters that only composed when what stood between them was gone are one form, too.
+    return unicodedata.normalize("NFKC", folded(seen))
+
+
+def folded(text: str) -> str:
+    """A text without case, kinds and number of blanks, and forms of a character (NFKC)."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def spelled(text: str) -> str:

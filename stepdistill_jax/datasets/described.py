@@ -6,7 +6,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,24 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             raise ValueError(
                 f"{path}: describes other examples than those beside it; run: {said.get('command', 'stepdistill prepare')}"
             )
-    return _dataset(path, said)
+    dataset = _dataset(path, said)
+    _check_choices(path, said, dataset.choices)
+    return dataset
+
+
+def _check_choices(path: Path, said: Mapping[str, Any], choices: Sequence[str]) -> None:
+    """Choices that somebody has renamed here are not the labels of the examples any more.
+
+    Raises:
+      ValueError: names a label of the training examples that is none of the choices.
+    """
+    train = said["splits"].get("train")
+    labels = (train.get("labels") if isinstance(train, dict) else None) or {}
+    if choices and (others := [label for label in labels if label not in choices]):
+        raise ValueError(
+            f"{path}: 'choices' lacks {others[0]!r}, a label of the training examples, which would never be answered right. Put it back, "
+            f"or change the labels in the table and run: {said.get('command', 'stepdistill prepare')}"
+        )
 
 
 def read_description(path: Path) -> Dataset:

@@ -33,6 +33,21 @@ def test_a_description_is_read_back(colours, tmp_path):
     assert described.find("colours", tmp_path) == colours
 
 
+def test_renamed_choices_are_refused_and_further_ones_are_not(colours, tmp_path):
+    path = tmp_path / "colours" / "dataset.json"
+    splits = {"train": {"labels": {"red": 3, "blue": 2}}, "test": {"labels": {"mauve": 1}}}
+    described.write_description(path, colours, {"splits": splits})
+    assert described.find("colours", tmp_path).choices == ("red", "blue")
+    said = described.read(path)
+    for choices, fits in ((["blue", "red", "green"], True), (["red", "green"], False)):
+        path.write_text(json.dumps({**said, "choices": choices}))
+        if fits:
+            assert described.find("colours", tmp_path).choices == tuple(choices)
+        else:
+            with pytest.raises(ValueError, match="'choices' lacks 'blue', a label of the training examples"):
+                described.find("colours", tmp_path)
+
+
 def test_a_registered_dataset_is_described_by_what_is_data_of_it(colours, tmp_path):
     registered = dataclasses.replace(colours, to_example=dict, files={"train": ["a.jsonl"]})
     path = tmp_path / "dataset.json"

@@ -6,16 +6,19 @@ has a digest, and a split's identity is the SHA-256 over its digests, sorted: th
 
 import dataclasses
 import hashlib
+import html
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from stepdistill_jax.base.visible import look
+
 SHOWN = 12  # hexadecimal digits of an identity, where people read it
 EXAMPLE_FEATURES = ("example_id", "inputs", "label", "has_label")
 ANSWER_FEATURES = ("teacher_label", "rationale", "unparsed_reason", "dropped_reason")
+_MOST_ESCAPES = 3  # of a text that was escaped again and again: &amp;#39;
 
 Record = Mapping[str, Any]
 
@@ -96,8 +99,10 @@ def question_hash(inputs: str) -> int:
 
 
 def normalized(inputs: str) -> str:
-    """A text without what makes no other question of it: case, kinds and number of spaces, forms of a character (NFKC)."""
-    return " ".join(unicodedata.normalize("NFKC", inputs).casefold().split())
+    """A text without what makes no other question of it: its `look`, whatever characters are named as HTML names them."""
+    for _ in range(_MOST_ESCAPES):
+        inputs = html.unescape(inputs) if "&" in inputs else inputs
+    return look(inputs)
 
 
 def _example(record: Record) -> list[str | None]:

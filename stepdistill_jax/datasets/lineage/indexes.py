@@ -23,7 +23,7 @@ from stepdistill_jax.datasets.lineage.content import (
     index_of,
 )
 
-_FORMAT = "1"  # of the digests
+_FORMAT = "2"  # of the digests and hashes of questions
 
 
 def split_index(folder: Path, split: str) -> ContentIndex:

@@ -8,6 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from stepdistill_jax.base.visible import folded
 from stepdistill_jax.datasets.lineage.content import normalized
 from stepdistill_jax.datasets.tabular.reading import TextRow
 
@@ -53,7 +54,8 @@ def _in_order(groups: Iterable[Group]) -> list[TextRow]:
 
 
 def _rank(group: Group, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed}\0{normalized(group[0].inputs)}".encode(), digest_size=8).digest()
+    text = min(folded(row.inputs) for row in group)
+    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()
 
 
 def _chosen(groups: Sequence[Group], wanted: int, *, share: float, stratified: bool) -> list[Group]:

@@ -17,6 +17,8 @@ PREDICTIONS_NAME = re.compile(
     r"(?!choices-)(?P<task>.+)-(?P<split>train|validation|test)-(?P<step>\d+)\.jsonl"
 )
 
+_OF_SPLIT = re.compile(r"[^/]+/(train|validation|test)/")  # an example's id
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -169,9 +171,30 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         raise ValueError(
             "no run folder given to the report; name at least one, as in: stepdistill report runs/cqa"
         )
-    return [
+    runs = [
         read_run(folder, name=name) for folder, name in zip(folders, _distinct_names(folders), strict=True)
     ]
+    _check_no_copies(runs)
+    return runs
+
+
+def _check_no_copies(runs: Sequence[Run]) -> None:
+    """A folder that was copied as it stood is no second run: the page would take it for a repetition.
+
+    Raises:
+      ValueError: names both folders.
+    """
+    known: dict[str, Run] = {}
+    for run in runs:
+        starts = run.settings.get("starts")
+        if not starts:
+            continue  # of an earlier version, which nobody can tell from another
+        first = known.setdefault(json.dumps([starts, run.metrics], sort_keys=True), run)
+        if first is not run:
+            raise ValueError(
+                f"{run.folder} is a copy of {first.folder}: both have the same starts and metrics, so one run would count twice. "
+                "Name one of them."
+            )
 
 
 def read_run(folder: Path, *, name: str) -> Run:
@@ -248,7 +271,12 @@ def read_json_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions in `path`, each example id once (the first), as a padded last batch may repeat rows."""
+    """The predictions in `path`, each example id once (the first), as a padded last batch may repeat rows.
+
+    Raises:
+      ValueError: names the file and line that holds no prediction, or one of another split than the file's name says.
+    """
+    named = PREDICTIONS_NAME.fullmatch(path.name)
     predictions: dict[str, Prediction] = {}
     for number, row in enumerate(read_json_lines(path, []), start=1):
         if "prediction" not in row or "correct" not in row:
@@ -256,6 +284,12 @@ def read_predictions(path: Path) -> list[Prediction]:
                 f"{path}:{number}: no 'prediction' and 'correct' in the line; evaluate the checkpoint again"
             )
         example_id = str(row.get("example_id") or f"row {number}")
+        of_split = _OF_SPLIT.match(example_id)
+        if named and of_split and of_split[1] != named["split"]:
+            raise ValueError(
+                f"{path}:{number}: {example_id} is not of the {named['split']} split, which the file's name says; evaluate the "
+                "checkpoint again"
+            )
         texts = {key: str(row.get(key, "")) for key in ("inputs", "target", "prediction")}
         prediction = Prediction(
             example_id=example_id,

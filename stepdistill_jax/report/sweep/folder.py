@@ -108,11 +108,28 @@ def read_sweep(folder: Path) -> Sweep:
             f"{folder}: no runs/<run>/result.json in it; give the folder of a sweep that has finished a run"
         )
     runs = sorted((read_sweep_run(path) for path in done), key=_order)
+    _check_no_copies(runs)
     values = {name: _values(runs, name) for name in _setting_names(runs)}
     varying = tuple(name for name, each in values.items() if len(each) > 1)
     constant = {name: each[0] for name, each in values.items() if len(each) == 1 and each[0] is not None}
     unfinished = tuple(path.name for path in paths if path not in done)
     return Sweep(folder, tuple(runs), tuple(_groups(runs, varying)), unfinished, varying, constant)
+
+
+def _check_no_copies(runs: Sequence[SweepRun]) -> None:
+    """A run's folder that was copied is no second run: it would be taken for another seed.
+
+    Raises:
+      ValueError: names two folders whose settings are the same, seeds included.
+    """
+    known: dict[str, SweepRun] = {}
+    for run in runs:
+        first = known.setdefault(json.dumps(run.settings, sort_keys=True), run)
+        if first is not run:
+            raise ValueError(
+                f"{first.folder} and {run.folder} have the same settings and seed in result.json, so one run would count twice; "
+                "move the copy out of the sweep"
+            )
 
 
 def _values(runs: Sequence[SweepRun], name: str) -> list[Any]:

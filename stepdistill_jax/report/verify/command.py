@@ -24,10 +24,12 @@ def run(args: argparse.Namespace) -> int:
     """Prints the tree; exit status 1 with the first thing that does not fit."""
     from stepdistill_jax.base import locations, quiet
     from stepdistill_jax.datasets import record_io
+    from stepdistill_jax.launching import task_modules
     from stepdistill_jax.report.sweep.folder import is_sweep
     from stepdistill_jax.report.verify import records, runs
 
     quiet.import_tensorflow()
+    task_modules.load_descriptions()
     path, data = args.path, locations.data_dir(args.data_dir)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder; name a data folder, a run's or a sweep's.")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stepdistill_jax.datasets import record_io
+from stepdistill_jax.datasets import described, record_io, registry
 from stepdistill_jax.datasets.lineage import content
 from stepdistill_jax.datasets.lineage.belonging import misfits
+from stepdistill_jax.datasets.lineage.leaks import SplitOf, leaks
 from stepdistill_jax.datasets.lineage.mixed_data import HOW_TO_GO_ON
 from stepdistill_jax.datasets.lineage.reading import origin
 from stepdistill_jax.report.runs.lineage import origin_text
@@ -35,7 +36,52 @@ def _manifests(data: Path) -> Iterator[tuple[int, Path]]:
 def verify_dataset(folder: Path) -> Node:
     """DATA/<name>: its examples, and the rationales of every teacher."""
     rationales = sorted(path.parent for path in folder.glob(f"rationales/[!.]*/{record_io.MANIFEST}"))
-    return Node(folder.name, children=[verify_records(each) for each in (folder / "examples", *rationales)])
+    children = [verify_records(each) for each in (folder / "examples", *rationales)]
+    problems = _description_problems(folder)
+    if not any(child.problems for child in children):
+        problems += _shared_questions(folder)
+    return Node(folder.name, problems, children)
+
+
+def _description_problems(folder: Path) -> list[str]:
+    """What keeps the dataset.json, of a dataset that has one, from describing the examples beside it."""
+    if not (folder / described.FILE).exists():
+        return []
+    try:
+        choices = described.find(folder.name, folder.parent).choices
+    except ValueError as error:
+        return [str(error)]
+    rows = _labels(folder / "examples") if choices else ()
+    other = next((label for label in rows if label not in choices), None)
+    return (
+        []
+        if other is None
+        else [
+            f"{folder / described.FILE}: 'choices' lacks {other!r}, a label of {folder / 'examples'} (train)."
+        ]
+    )
+
+
+def _labels(examples: Path) -> Iterator[str]:
+    manifest = record_io.read_manifest(examples) or {"counts": ()}
+    if "train" in manifest["counts"]:
+        rows = record_io.read_records(examples, "train", features=("label", "has_label"))
+        yield from (row["label"] for row in rows if row["has_label"])
+
+
+def _shared_questions(folder: Path) -> list[str]:
+    """A line for each split whose questions are in the training examples, too, unless the dataset says why."""
+    examples = folder / "examples"
+    splits = (record_io.read_manifest(examples) or {"counts": ()})["counts"]
+    try:
+        on_purpose = registry.get(folder.name, folder.parent).shared_questions
+    except ValueError:  # of nobody here: training would say so
+        on_purpose = ""
+    if on_purpose or "train" not in splits:
+        return []
+    train = [SplitOf(examples, "train")]
+    lines = [line for split in splits if split != "train" for line in leaks(train, SplitOf(examples, split))]
+    return [line.removesuffix(HOW_TO_GO_ON).rstrip() for line in lines]
 
 
 def verify_records(folder: Path) -> Node:

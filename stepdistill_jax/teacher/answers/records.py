@@ -36,7 +36,7 @@ FEATURES = {
     "source_split": record_io.TEXT,
     "source_row": record_io.INTEGER,
 }
-FORMAT_VERSION = "4"  # a change of parsing or records that should write them again
+FORMAT_VERSION = "5"  # a change of parsing or records that should write them again
 
 
 def rationales_folder(name: str, teacher: str, data_dir: str | os.PathLike[str] | None = None) -> Path:

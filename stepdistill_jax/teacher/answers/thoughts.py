@@ -14,7 +14,16 @@ _TAGS = (
     ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, QwQ, GLM, Nemotron, MiniMax
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
+    ("<thoughts>", "</thoughts>"),
     ("<reasoning>", "</reasoning>"),
+    ("<reason>", "</reason>"),
+    ("<reflection>", "</reflection>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<analysis>", "</analysis>"),
+    ("<inner_monologue>", "</inner_monologue>"),
+    ("<cot>", "</cot>"),
+    ("<|thinking|>", "<|/thinking|>"),
+    ("<|think|>", "<|/think|>"),
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
@@ -22,10 +31,14 @@ _TAGS = (
     ("◁think▷", "◁/think▷"),  # Kimi
 )
 _OPENING = {opening.casefold() for opening, _ in _TAGS}
-_TAG = re.compile("|".join(re.escape(tag) for pair in _TAGS for tag in pair), re.IGNORECASE)
+# A tag may have attributes or blanks in it: <think effort="high">.
+_TAG = re.compile(
+    "|".join(re.sub(">$", r"(?:\\s[^<>]*)?>", re.escape(tag)) for pair in _TAGS for tag in pair),
+    re.IGNORECASE,
+)
 # What some of them put around the answer itself.
 _WRAPPERS = re.compile(
-    r"</?answer>|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|(?:im_end|end|return)\|>"
+    r"</?answer>|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|(?:im_end|end|return|eot_id|endoftext)\|>|</s>|<end_of_turn>"
 )
 # gpt-oss: channels of messages, with their special tokens, or without where the server leaves these out.
 _CHANNEL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]*<\|message\|>")
@@ -57,12 +70,13 @@ def _split_text(text: str) -> Parts:
         return Parts(bare["thoughts"], bare["text"])
     thoughts, own, begin, inside = [], [], 0, False
     for tag in _TAG.finditer(text):
-        if inside and tag[0].casefold() in _OPENING:
+        opens = re.sub(r"\s[^<>]*>$", ">", tag[0].casefold()) in _OPENING
+        if inside and opens:
             continue  # thoughts that speak of the tag
         (thoughts if inside else own).append(text[begin : tag.start()])
-        if not inside and tag[0].casefold() not in _OPENING:
+        if not inside and not opens:
             thoughts, own = [*thoughts, *own], []  # the template opened the tag, so all before it is thoughts
-        inside, begin = tag[0].casefold() in _OPENING, tag.end()
+        inside, begin = opens, tag.end()
     (thoughts if inside else own).append(text[begin:])
     return Parts("".join(thoughts), "".join(own), is_open=inside)
 

@@ -7,11 +7,43 @@ or `reasoning` (later vLLM, OpenRouter), as a part of the content (Mistral), or 
 import json
 from typing import Any
 
-from stepdistill_jax.teacher.answers.requests import REFUSAL, Answer, Request
+from stepdistill_jax.teacher.answers.requests import CUT, FILTERED, REFUSAL, Answer, Request, RequestError
 
 _THOUGHTS = ("reasoning_content", "reasoning")  # fields of a message
 _TEXT_PARTS = ("text", "output_text")
 _THOUGHT_PARTS = ("thinking", "reasoning")
+# What other servers call OpenAI's 'length' and 'content_filter': Mistral, Gemini, Anthropic, TGI, Zhipu and the gateways to them.
+_ENDINGS = {
+    **dict.fromkeys(
+        (
+            "max_tokens",
+            "max_length",
+            "model_length",
+            "max_output_tokens",
+            "max_new_tokens",
+            "token_limit",
+            "context_length",
+        ),
+        CUT,
+    ),
+    **dict.fromkeys(
+        ("safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive"), FILTERED
+    ),
+}
+# The server gave up in the middle: what there is may be a part of an answer.
+_BROKEN_OFF = frozenset(
+    (
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "timeout",
+        "network_error",
+        "insufficient_system_resource",
+    )
+)
+BROKEN_OFF = "answer broken off by the server"
 
 
 def request_body(request: Request, max_tokens_field: str = "max_tokens") -> tuple[str, dict[str, Any]]:
@@ -42,15 +74,18 @@ def read_answer(body: dict[str, Any]) -> Answer:
     """The answer in a parsed JSON body, as the server wrote it.
 
     Raises:
+      RequestError: if the server says that it gave up in the middle.
       KeyError, IndexError, TypeError, ValueError, AttributeError: for a body of another shape.
     """
     choice = body["choices"][0]
+    if _ending(choice) in _BROKEN_OFF or choice.get("error"):
+        raise RequestError(BROKEN_OFF, json.dumps(choice.get("error") or _ending(choice)), mend="retry")
     message, name = (choice["message"], "content") if "message" in choice else (choice, "text")
     apart = next((said for field in _THOUGHTS if (said := message.get(field))), "")
     # Some servers leave the content out, rather than empty, where all there is is reasoning or a refusal.
     content = message.get(name) if apart or message.get("refusal") else message[name]
     text, thoughts = _read_content(content)
-    finish_reason = str(choice.get("finish_reason") or "")
+    finish_reason = _ending(choice)
     if refusal := message.get("refusal"):
         text, finish_reason = text or refusal, REFUSAL
     usage = body.get("usage") or {}
@@ -62,6 +97,14 @@ def read_answer(body: dict[str, Any]) -> Answer:
         model=valid_text(str(body.get("model") or "")),
         thoughts=valid_text(thoughts or apart),
     )
+
+
+def _ending(choice: dict[str, Any]) -> str:
+    """The finish reason in OpenAI's words, where it is one of the known; else as the server says it."""
+    said = str(choice.get("finish_reason") or "")
+    plain = said.rpartition(".")[2].lower().replace("-", "_")
+    known = {CUT, FILTERED, *_BROKEN_OFF}
+    return plain if plain in known else _ENDINGS.get(plain, said)
 
 
 def _read_content(content: str | list[Any] | None) -> tuple[str, str]:

@@ -30,6 +30,9 @@ _TELEMETRY = tuple(
 )
 _LONGEST_DETAIL = 300  # characters of a server's own words kept of an error
 _CONNECT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = (
+    366 * 24 * 3600.0
+)  # a server that asks for more, or for 'inf', asks for no date that there is
 # Exceptions of a connection that never came about, by name: of aiohttp (DNS and TLS included), and of httpx.
 _NOT_REACHED = {
     "ClientConnectorError",
@@ -170,9 +173,14 @@ class OpenAITeacher:
           RequestError: for a body of another shape; a server that is being restarted may send one, so it is tried again.
         """
         if isinstance(content, dict) and content.get("error"):
-            raise RequestError("server error in answer", self._detail(content["error"]), mend="retry")
+            detail = self._detail(content["error"])
+            if "insufficient_quota" in str(content["error"]):
+                raise RequestError("quota used up", detail, mend="stop")
+            raise RequestError("server error in answer", detail, mend="retry")
         try:
             answer = openai_bodies.read_answer(content)
+        except RequestError as error:
+            raise RequestError(error.kind, self._detail(error.detail), mend=error.mend) from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise RequestError("malformed answer", self._detail(content), mend="retry") from None
         if (length := len(answer.text) + len(answer.thoughts)) > MOST_CHARACTERS:
@@ -225,13 +233,13 @@ def retry_after_seconds(headers: Any, *, now: datetime | None = None) -> float |
     value = headers.get("retry-after", "")
     for seconds, unit in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
         with contextlib.suppress(ValueError):
-            return max(0.0, float(seconds) * unit)
+            return min(max(0.0, float(seconds) * unit), _LONGEST_WAIT_SECONDS)
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, (date - (now or datetime.now(UTC))).total_seconds()), _LONGEST_WAIT_SECONDS)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

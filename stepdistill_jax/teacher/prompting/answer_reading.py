@@ -45,7 +45,7 @@ class Reading:
         stand_in = (
             first_sentences(parts.thoughts, self.max_thought_words) if self.thoughts_as_rationale else ""
         )
-        if self.as_json:
+        if self.as_json or json_answers.is_object(parts.text):
             parsed = json_answers.parse(parts.text, form, stand_in=stand_in)
         else:
             parsed = parse_answer(parts.text, self.completion_format, form, is_cut=is_cut, stand_in=stand_in)

@@ -4,10 +4,12 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from stepdistill_jax.teacher.answers.parsing import NO_LABEL, ParsedCompletion
+from stepdistill_jax.teacher.prompting import taken_back
 from stepdistill_jax.teacher.prompting.tolerant_parsing import LabelForm, parsed_completion
 
 RESPONSE_FORMATS = ("json", "json_schema")
@@ -15,8 +17,19 @@ NO_OBJECT = "no JSON object"
 WRONG_KEYS = "JSON object without rationale and answer"
 
 _RATIONALE, _ANSWER = "rationale", "answer"
+
+
+def _told_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a key that is there twice, JSON would take the last."""
+    if len(pairs) > len(dict(pairs)):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
+
+
 # Numbers stay as they are written: as floats, 12.50 and long ones would change.
-_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_told_once)
+_ANOTHER_ANSWER = re.compile(r"answer|correct|final|revis", re.IGNORECASE)  # keys that may say another one
+_KEY = re.compile(r'"answer"\s*:')
 
 
 def instruction(labels: Sequence[str], *, equation: bool) -> str:
@@ -55,10 +68,17 @@ def response_format(kind: str, labels: Sequence[str]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
+def is_object(text: str) -> bool:
+    """Whether a text that nobody asked to be JSON begins as an object with an answer, fenced or not."""
+    return re.match(r"\s*(?:```\w*\s*)?\{", text) is not None and _KEY.search(text) is not None
+
+
 def parse(text: str, form: LabelForm, *, stand_in: str = "") -> ParsedCompletion:
     """The rationale and label of the one object in the text, or why there are none; see `parse_answer`."""
-    _, fence, fenced = text.partition("```")
-    text = fenced.partition("```")[0] if fence else text
+    before, fence, fenced = text.partition("```")
+    text, _, behind = fenced.partition("```") if fence else (text, "", "")
+    if _KEY.search(before if fence else "") or _KEY.search(behind):
+        return ParsedCompletion("", "", NO_OBJECT)
     begin = text.find("{")
     try:
         found, end = _DECODER.raw_decode(text, begin) if begin >= 0 else (None, 0)
@@ -66,8 +86,11 @@ def parse(text: str, form: LabelForm, *, stand_in: str = "") -> ParsedCompletion
         found, end = None, 0
     if not isinstance(found, dict) or "{" in text[end:]:
         return ParsedCompletion("", "", NO_OBJECT)
+    if taken_back.is_taken_back(f"x{text[end:]}{behind}", any_text=False, equation=form.equation):
+        return ParsedCompletion("", "", taken_back.TAKEN_BACK)
     rationale, answer = found.get(_RATIONALE), found.get(_ANSWER)
-    if not isinstance(rationale, str) or not isinstance(answer, str):
+    others = [key for key in found if key not in (_RATIONALE, _ANSWER) and _ANOTHER_ANSWER.search(key)]
+    if others or not isinstance(rationale, str) or not isinstance(answer, str):
         return ParsedCompletion("", "", WRONG_KEYS)
     label, reason = form.read(answer) if answer.strip() else ("", NO_LABEL)
     return parsed_completion(rationale.strip() or stand_in, label, reason)

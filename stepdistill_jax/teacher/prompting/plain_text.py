@@ -45,7 +45,7 @@ _ESCAPES = {
     **dict.fromkeys((r"\[", r"\]", r"\\"), "\n"),
 }
 _COMMAND = re.compile(r"\\[A-Za-z]+|\\[^A-Za-z]", re.DOTALL)
-_HOLDING = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed|fbox)\s*\{")
+HOLDING = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)|mbox|boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\?[{}]")
 _LONGEST_GROUP = 4000  # characters in braces
 _MOST_BOXES = 100
@@ -72,6 +72,11 @@ def plain(text: str) -> str:
 def without_marks(text: str) -> str:
     """The text without the brackets that `plain` has put in."""
     return text.translate(dict.fromkeys(map(ord, _MARKS)))
+
+
+def without_groups(text: str) -> str:
+    """The text without the brackets that may not be meant; those around fractions stay."""
+    return text.translate(dict.fromkeys(map(ord, GROUP_OPENS + GROUP_CLOSES)))
 
 
 def boxes(text: str) -> list[tuple[int, int]]:
@@ -114,7 +119,7 @@ def _latex(text: str) -> str:
             return text  # cut, or malformed: the command stays, and nothing is read
         quotient = f"{FRACTION_OPENS}{_bracketed(over)} / {_bracketed(under)}{FRACTION_CLOSES}"
         text = text[: fraction.start()] + quotient + text[end:]
-    text = _HOLDING.sub(lambda found: " {" if "text" in found[0] or "mbox" in found[0] else "{", text)
+    text = HOLDING.sub(lambda found: " {" if "text" in found[0] or "mbox" in found[0] else "{", text)
     text = _COMMAND.sub(lambda found: _COMMANDS.get(found[0], _ESCAPES.get(found[0], found[0])), text)
     return text.translate({ord("{"): GROUP_OPENS, ord("}"): GROUP_CLOSES, ord("&"): " "})
 

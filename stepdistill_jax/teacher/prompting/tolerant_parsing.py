@@ -22,16 +22,30 @@ from stepdistill_jax.teacher.answers.parsing import (
     TWO_MARKERS,
     ParsedCompletion,
 )
-from stepdistill_jax.teacher.prompting import plain_text
+from stepdistill_jax.teacher.prompting import plain_text, taken_back
 from stepdistill_jax.teacher.prompting.choice_reading import read_choice
-from stepdistill_jax.teacher.prompting.equation_reading import NOT_AN_EQUATION, read_equation
+from stepdistill_jax.teacher.prompting.equation_reading import NOT_AN_EQUATION, read_equation, values_below
 
 if TYPE_CHECKING:
     from stepdistill_jax.datasets import CompletionFormat
 
 _TAIL = 200  # characters, to be looked at before and behind a place
+_LONGEST_REST = 4000  # characters, behind a box
 _MOST_PLACES = 50  # of answers in one text; beyond, a model repeats itself
 _QUOTES = "\"'“”‘’«»`*_ \t\n"
+_PAIRS = (
+    ("$", "$"),
+    ("**", "**"),
+    ("*", "*"),
+    ("__", "__"),
+    ("_", "_"),
+    ("`", "`"),
+    ('"', '"'),
+    ("'", "'"),
+    ("“", "”"),
+    ("‘", "’"),
+    ("«", "»"),
+)
 # Markers of other prompts, which models write by habit; taken where the prompt's own is not there.
 _FINAL = re.compile(
     r"(?<!\w)(?:so,?\s+)?(?:(?:the|my)\s+)?final\s+answer\**(?:\s+is)?\s*:?\**\s*", re.IGNORECASE
@@ -40,7 +54,13 @@ _HABITUAL = re.compile(
     r"(?<!\w)(?:so,?\s+)?(?:the\s+(?:correct\s+)?answer\**\s+is\**\s*:?\**|(?:correct\s+)?answer\**:\**)\s*",
     re.IGNORECASE,
 )
-_OPERATOR_BEFORE = re.compile(r"(?:[-+*/×÷·−^\d]|\\times|\\cdot|\\div)\s*$")
+# Before a box: an operator, a command that holds it, or words that make another number of what is in it.
+_PART_BEFORE = re.compile(
+    r"(?:[-+*/×÷·−^\d]|\\times|\\cdot|\\div)[\s({]*$|\\(?!text|math|mbox)[a-z]+(?:\{[^{}]*\})*\s*\{\s*$"
+    r"|\b(?:minus|negative|plus|times|by|twice|double|triple|thrice|not|never|about|around|approximately|roughly|nearly|almost|over|under"
+    r"|below|above|(?:less|more|fewer) than|at (?:least|most)|between|or|(?:half|halves|thirds?|quarters?|fourths?|fifths?)(?: of)?(?: the)?)\s*$",
+    re.IGNORECASE,
+)
 _DELIMITERS = re.compile(r"(?:\\[\[(]|\$+|\s|\*\*)+$")
 _STUB = re.compile(
     r"(?:(?:^|\n)[ \t]*(?:#+[^\n]*|-{3,})|(?<!\w)(?:final\s+)?answer:|[(#*]|\\[\[(]|\$)\s*$", re.IGNORECASE
@@ -67,9 +87,10 @@ class LabelForm:
             return read_equation(text, is_cut=bool(is_cut), in_brackets=in_brackets)
         if self.choices:
             return read_choice(text, self.choices, lettered=self.lettered, is_cut=is_cut)
-        text = plain_text.without_marks(plain_text.plain(text)) if "\\" in text else text
+        if plain_text.HOLDING.search(text):
+            text = plain_text.without_marks(plain_text.plain(re.sub(r"(?<!\\)\$", "", text)))
         lines = [line for line in text.splitlines() if line.strip(_QUOTES + ".:")]
-        label = lines[0].strip(_QUOTES).removesuffix(".").strip(_QUOTES) if lines else ""
+        label = _unquoted(lines[0]) if lines else ""
         return (label, "") if label and not (is_cut and len(lines) == 1) else ("", NO_LABEL)
 
     def meaning(self, label: str) -> Fraction | str:
@@ -105,10 +126,20 @@ def parse_answer(
         return ParsedCompletion("", "", TWO_MARKERS)
     readings = [answer.read(form, is_cut=is_cut) for answer in answers]
     # What is said again in another way must say the same.
-    others = [answer.read(form, is_cut=is_cut) for found in kinds[1:] for answer in found]
-    meanings = {form.meaning(label) for label, reason in readings + [o for o in others if not o[1]]}
+    others = [answer for found in kinds[1:] for answer in found if answer not in answers]
+    if not any(kinds[2:3]):
+        others += [answer for answer in _marked(text, _HABITUAL) if answer.is_behind(answers[-1])]
+    again = [(other, other.read(form, is_cut=is_cut)) for other in others]
+    counted = [
+        said for other, said in again if not said[1] or (said[1] != NO_LABEL and other.is_behind(answers[-1]))
+    ]
+    meanings = {form.meaning(label) for label, reason in readings + counted}
     if len(meanings) > 1:
         return ParsedCompletion("", "", TWO_MARKERS)
+    if form.equation and not readings[0][1] and _says_another_value(answers, others, readings[0][0]):
+        return ParsedCompletion("", "", TWO_MARKERS)
+    if not readings[0][1] and _is_taken_back(answers, others, form):
+        return ParsedCompletion("", "", taken_back.TAKEN_BACK)
     return parsed_completion(answers[0].rationale or stand_in, *readings[0])
 
 
@@ -117,6 +148,22 @@ def parsed_completion(rationale: str, label: str, reason: str) -> ParsedCompleti
     if reason or rationale:
         return ParsedCompletion(rationale, label, reason)
     return ParsedCompletion("", "", NO_RATIONALE)
+
+
+def _says_another_value(answers: "Sequence[_Answer]", others: "Sequence[_Answer]", label: str) -> bool:
+    """Whether a line below the last answer gives another result than the equation's."""
+    last = max([*answers, *others], key=lambda answer: answer.begin)
+    value = equations.evaluate(label)
+    return any(not equations.values_match(below, value) for below in values_below(last.behind))
+
+
+def _is_taken_back(answers: "Sequence[_Answer]", others: "Sequence[_Answer]", form: LabelForm) -> bool:
+    """Whether the text itself denies one of its answers, or thinks again after the last one."""
+    if any(taken_back.is_doubted(answer.text, answer.begin) for answer in answers):
+        return True
+    last = max([*answers, *others], key=lambda answer: answer.begin)
+    any_text = not (form.equation or form.choices)
+    return taken_back.is_taken_back(last.behind, any_text=any_text, equation=form.equation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +180,13 @@ class _Answer:
         """The last characters before the marker, without what opens a formula."""
         return _DELIMITERS.sub("", self.text[max(0, self.begin - _TAIL) : self.begin])
 
+    def is_behind(self, other: "_Answer") -> bool:
+        """Whether it stands behind the other; a box on the other's line is a part of it."""
+        line_end = self.text.find("\n", other.begin + 1) if self.is_box else other.begin
+        return self.begin > line_end >= 0
+
     def read(self, form: LabelForm, *, is_cut: bool | None) -> tuple[str, str]:
-        if self.is_box and form.equation and _OPERATOR_BEFORE.search(self.before):
+        if self.is_box and form.equation and _PART_BEFORE.search(self.before):
             return "", NOT_AN_EQUATION  # a part of one
         return form.read(self.behind, is_cut=is_cut, in_brackets=self.before.endswith("("))
 
@@ -152,6 +204,21 @@ class _Answer:
         return _tidied(before)
 
 
+def _unquoted(line: str) -> str:
+    """Without quotes, bold and a full stop around it. A mark at one end alone is the text's own, but for bold or a quote opened before it."""
+    line = line.strip()
+    line = line[:-1] if line.endswith(('."', ".'", ".”")) and not set(line[:-1]) & set("\"'“") else line
+    before = ""
+    while line != before:
+        before, line = line, line.removesuffix(".").strip()
+        line = line.removesuffix("**") if line.count("**") == 1 else line
+        for opens, closes in _PAIRS:
+            inside = line[len(opens) : -len(closes)]
+            if line == f"{opens}{inside}{closes}" and opens not in inside and closes not in inside:
+                line = inside.strip()
+    return line
+
+
 def _own_text(output: str, next_question: str) -> str:
     """What stands before the invented next question, which begins a line; a rationale may well say 'Premise' itself."""
     text = output.lstrip()
@@ -162,9 +229,9 @@ def _own_text(output: str, next_question: str) -> str:
 def _pattern(marker: str) -> re.Pattern[str]:
     """The prompt's own marker, in any case, in bold, with or without a colon behind it."""
     words = [re.escape(word) for word in marker.rstrip(":").split()]
-    colon = ":" if marker.rstrip().endswith(":") else ":?"
+    colon = r"\s*:" if marker.rstrip().endswith(":") else r"(?:\s*:)?"
     before = r"(?<!\w)(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the\s+)?(?:final|correct)\s+)?"
-    return re.compile(before + r"[\s,*]+".join(words) + rf"\**\s*{colon}\**", re.IGNORECASE)
+    return re.compile(before + r"[\s,*]+".join(words) + rf"\**{colon}\**", re.IGNORECASE)
 
 
 def _marked(text: str, marker: re.Pattern[str]) -> list[_Answer]:
@@ -178,11 +245,10 @@ def _marked(text: str, marker: re.Pattern[str]) -> list[_Answer]:
 
 
 def _boxed(text: str) -> list[_Answer]:
-    r"""Every \boxed{…}, with the rest of the line that it ends on."""
+    r"""Every \boxed{…}, with what stands behind it."""
     answers = []
     for begin, end in plain_text.boxes(text):
-        rest = text[end : end + _TAIL]
-        answers.append(_Answer(text, begin, text[begin:end] + rest.partition("\n")[0], is_box=True))
+        answers.append(_Answer(text, begin, text[begin : end + _LONGEST_REST], is_box=True))
     return answers
 
 

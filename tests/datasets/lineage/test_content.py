@@ -76,6 +76,33 @@ def test_a_question_is_the_same_however_it_is_written():
     assert content.question_hash("12 nuts") != content.question_hash("13 nuts")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tom's \u200bnuts & 5 - 3?",
+        "\ufeffTom's nuts & 5 - 3?",
+        "Tom's nu\u00adts & 5 - 3?",
+        "Tom\u2019s nuts & 5 \u2013 3?",
+        "Tom&#39;s nuts &amp; 5 \u2212 3?",
+        "Tom&amp;#39;s nuts &amp;amp; 5&nbsp;- 3?",
+        "\u202aTom's nuts & 5 - 3?\u202c",
+        "Tom's nuts\ufe0f & 5 - 3?\x00",
+        "Tom`s\u00a0nuts \uff06 5 - 3?",
+    ],
+)
+def test_what_nobody_sees_makes_no_other_question(text):
+    assert content.question_hash(text) == content.question_hash("Tom's nuts & 5 - 3?")
+    assert content.question_hash(text) != content.question_hash("Toms nuts & 5 - 3?")
+
+
+def test_accents_and_signs_of_a_text_are_its_own():
+    assert content.normalized("nai\u0308ve") == content.normalized("na\u00efve")
+    assert content.normalized("na\u00efve") != content.normalized("naive")
+    assert content.normalized("5 - 3") != content.normalized("5 + 3")
+    assert content.normalized("vector&lt;int&gt;") == content.normalized("vector<int>")
+    assert content.normalized("vector<int>") != content.normalized("vector<char>")
+
+
 def test_a_difference_is_counted_by_ids():
     later = [{**ROWS[0], "label": "9"}, *ROWS[1:3], {**ROWS[3], "example_id": "nuts/train/7"}]
     difference = content.difference(content.index_of(ROWS), content.index_of(later))

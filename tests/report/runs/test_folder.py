@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,28 @@ def test_a_text_fit_of_another_form_is_an_error_that_names_the_file(run_folder):
     (folder / "run.json").write_text(json.dumps(settings | {"text_fit": {"svamp_label": 3}}))
     with pytest.raises(ValueError, match=r"run\.json: its text_fit is not what a run writes"):
         read_run(folder, name="a")
+
+
+def test_a_copied_run_does_not_count_twice(run_folder, tmp_path):
+    first = run_folder("a")
+    settings = json.loads((first / "run.json").read_text())
+    starts = [{"started": "2026-01-01T00:00:00", "step": 0}]
+    (first / "run.json").write_text(json.dumps({**settings, "starts": starts}))
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    with pytest.raises(
+        ValueError, match=r"(copy is a copy of .*a|a is a copy of .*copy): both have the same"
+    ):
+        read_runs([first, copy])
+    (copy / "run.json").write_text(json.dumps({**settings, "starts": [{**starts[0], "started": "later"}]}))
+    assert [run.name for run in read_runs([first, copy])] == ["a", "copy"]  # the same seed, trained again
+
+
+def test_predictions_of_another_split_are_named(run_folder):
+    folder = run_folder("a")
+    [path] = folder.glob("predictions/*-test-400.jsonl")
+    renamed = path.rename(path.with_name(path.name.replace("-test-", "-validation-")))
+    with pytest.raises(
+        ValueError, match=r"validation-400\.jsonl:1: svamp/test/0 is not of the validation split"
+    ):
+        read_run(folder, name="a").predictions("validation")
+    assert renamed.exists()

@@ -311,3 +311,12 @@ def test_a_broken_result_is_named(tmp_path):
     (run / "result.json").unlink()
     with pytest.raises(FileNotFoundError, match="has finished a run"):
         write_sweep_report(tmp_path)
+
+
+def test_a_copied_run_is_no_other_seed(tmp_path):
+    folder = make_sweep(tmp_path / "small", methods=["fine_tuning"], shares=[1.0], sizes=["tiny"])
+    first = folder / "runs" / "svamp-fine_tuning-tiny-s1.00-l1-seed0"
+    shutil.copytree(first, folder / "runs" / "svamp-fine_tuning-tiny-s1.00-l1-seed2")
+    with pytest.raises(ValueError, match=r"seed0 and .*seed2 have the same settings and seed") as error:
+        read_sweep(folder)
+    assert "\n" not in str(error.value)

@@ -45,6 +45,49 @@ def test_data_that_are_whole_are_printed_as_a_tree(data, capsys):
         assert out.splitlines()[-1] == "All of it is whole, and belongs together."
 
 
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """Twelve texts and their colour, of which one is in train and test, but for a character that nobody sees."""
+    monkeypatch.setenv("STEPDISTILL_CACHE_DIR", str(tmp_path / "cache"))
+    texts = {"train": [f"Thing {n}" for n in range(8)], "test": ["Thing 9", "Thi\u200bng 3"]}
+    for split, rows in texts.items():
+        lines = [f"{text},{('red', 'blue')[n % 2]}" for n, text in enumerate(rows)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,colour", *lines]) + "\n", encoding="utf-8")
+    flags = [
+        "--inputs",
+        "{text}",
+        "--label",
+        "colour",
+        "--holdout",
+        "0",
+        "--data_dir",
+        str(tmp_path / "data"),
+    ]
+    table, test = (str(tmp_path / f"{split}.csv") for split in texts)
+    assert cli.main(["prepare", table, "--name", "colours", "--test", test, *flags]) == 0
+    return tmp_path / "data" / "colours"
+
+
+def test_a_test_question_that_is_learned_from_is_named(colours, capsys):
+    assert cli.main(["verify", str(colours.parent)]) == 1
+    said = capsys.readouterr()
+    assert "1 of the 2 questions of" in said.err
+    assert "colours/test/1 (as colours/train/3)" in said.err
+    assert "To go on all the same" not in said.out
+
+
+def test_choices_that_are_no_longer_the_labels_are_named(colours, capsys):
+    path = colours / "dataset.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "choices": ["red", "green"]}))
+    assert cli.main(["verify", str(colours)]) == 1
+    assert "'choices' lacks 'blue'" in capsys.readouterr().err
+    splits = {split: {**facts, "labels": None} for split, facts in said["splits"].items()}
+    path.write_text(json.dumps({**said, "choices": ["red", "green"], "splits": splits}))
+    assert cli.main(["verify", str(colours)]) == 1
+    assert "'choices' lacks 'blue', a label of" in capsys.readouterr().err
+
+
 def test_a_flipped_bit_is_named(data, capsys):
     [shard] = (data / "wordproblems" / "examples").glob("test-*")
     flipped = bytearray(shard.read_bytes())

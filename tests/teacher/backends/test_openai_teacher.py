@@ -67,6 +67,9 @@ def test_chats_and_texts_go_where_they_belong():
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
         ({"retry-after": ""}, None),
         ({"retry-after": "nan"}, 0.0),
+        ({"retry-after": "inf"}, 366 * 86400.0),
+        ({"retry-after": "1e300"}, 366 * 86400.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 366 * 86400.0),
         ({"retry-after": "Tue, 24 Nov 99999999999 12:01:30 GMT"}, None),
         ({"retry-after": "Tue, 24 Nov 2026 12:01:30 GMT"}, 90.0),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:00 GMT"}, 0.0),
@@ -219,3 +222,48 @@ def test_options_say_which_fields_a_request_carries():
     teacher = make("m", ModelSettings(base_url="http://x/v1", options={**options, "response_format": "json"}))
     assert teacher.extra == {"min_p": 0.1, "temperature": None, "reasoning_effort": "low"}
     assert teacher.response_format == "json"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("LENGTH", "length"),
+        ("SAFETY", "content_filter"),
+        ("content-filter", "content_filter"),
+        ("eos_token", "eos_token"),
+        ("STOP", "STOP"),
+    ],
+)
+def test_other_servers_words_for_a_cut_or_withheld_answer_are_known(said, reason):
+    raw = json.dumps({"choices": [{"message": {"content": "12"}, "finish_reason": said}]}).encode()
+    with MockServer(lambda *_: Reply(raw=raw)) as server:
+        assert _ask(make("m", ModelSettings(base_url=server.url))).finish_reason == reason
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "insufficient_system_resource"},
+        {"finish_reason": None, "error": {"message": "sk-mine-0123456789abc lost", "code": 502}},
+    ],
+)
+def test_an_answer_that_the_server_broke_off_is_asked_again(choice, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine-0123456789abc")
+    raw = json.dumps({"choices": [{"message": {"content": "The answer is 1"}, **choice}]}).encode()
+    with MockServer(lambda *_: Reply(raw=raw)) as server, pytest.raises(RequestError) as caught:
+        _ask(make("m", ModelSettings(base_url=server.url)))
+    assert (caught.value.kind, caught.value.mend) == ("answer broken off by the server", "retry")
+    assert "sk-mine" not in f"{caught.value!r} {caught.value} {caught.value.detail}"
+
+
+def test_a_used_up_quota_stops_with_status_200_too():
+    raw = b'{"error": {"message": "No money left.", "code": "insufficient_quota"}}'
+    with MockServer(lambda *_: Reply(raw=raw)) as server, pytest.raises(RequestError) as caught:
+        _ask(make("m", ModelSettings(base_url=server.url)))
+    assert (caught.value.kind, caught.value.mend) == ("quota used up", "stop")

@@ -40,6 +40,18 @@ def _sum(text, finish_reason="stop", reading=SUMS, **fields):
         ("a. The answer is 50%.", "a.", "50%"),
         ("a. The answer is 50 percent of them.", "a.", "50%"),
         ("a. The answer is 1 − 5.", "a.", "1 - 5"),
+        ("a. The answer is 1−5.", "a.", "1-5"),
+        ("a. The answer is 12-5.", "a.", "12-5"),
+        ("a. The answer is 5 °C.", "a.", "5"),
+        ("a. The answer is 12 - 5.\n\n12 - 5 = 7\n\n**7**", "a.", "12 - 5"),
+        ("a. The answer is 12 - 5.\n\n1. 12 pots\n2. 5 are lost", "a.", "12 - 5"),
+        ("a. The answer is 12 - 5.\n\nSo the total is 7.\n\n#### 7", "a.", "12 - 5"),
+        ("a. The answer is 5-7 = -2.", "a.", "5-7"),
+        ("a. The answer is 12 - 5.\n\nShe keeps 7 pots.", "a.", "12 - 5"),
+        ("a. The answer is 12 - 5\n= 7 pots", "a.", "12 - 5"),
+        ('{"rationale": "He lost 5. The answer is 12.", "answer": "12 - 5"}', "He lost 5. The answer is 12.", "12 - 5"),
+        ("<scratchpad>The answer is 3.</scratchpad>a. The answer is 12 - 5.</s>", "a.", "12 - 5"),
+        ('<think effort="low">The answer is 3.</think>a. The answer is 12 - 5.', "a.", "12 - 5"),
     ],
 )  # fmt: skip
 def test_a_whole_equation_is_read(text, rationale, label):
@@ -53,6 +65,9 @@ def test_a_whole_equation_is_read(text, rationale, label):
         "5 to 7", r"\(5 + 3\) / 2", r"2 * \boxed{5 + 3}", "12\n- 5", ":\n- 12 apples", "- 5", "x = 12 - 5", "12x", "1 200",
         "1.200,50", "0,125", "12 - five", r"\sqrt{16}", r"\frac{12}", "12 - 5 pots and 3 pans", "about 12", "3 1/2", "12 -",
         r"5 \pm 3", "12, 5", "12:30", "5!!3", "12 * 3*", "≈ 12", "**12** 3", "(12 - 5", "12 - 5)", "3 万",
+        "5-7 apples", "$5-$7", "2.5-3.5", "1-1/2 hours", "3-½", "0.333...", "12...", "12?", "12 pots?\nNo", "€1.200", "1.200 €", "12 lakh", "3 crore",
+        "12 mil", "12 Tausend", "5 Dutzend", "12 тысяч", "12 mln", "3천 개", "5 M", "12 grand", "12 if none is lost", "12 at most", "12.5 rounded up",
+        "12ish", "12 Prozent", "12 pour cent", "12 fold", "3个半", "12 tenthousand", "0.3 repeating", "5 moins deux", "12\nthousand", "12\ndozen pots", "12\nor 13", "12\n13", "12 pots\n3 pans", "12\n% of them", "$12$\n$\\times 2$", "12\n\n- 5",
     ],
 )  # fmt: skip
 def test_what_is_not_certain_is_no_value(behind):
@@ -66,6 +81,15 @@ def test_what_is_not_certain_is_no_value(behind):
         "a. The answer is 12.\n\nFinal answer: 13",
         r"a. The answer is 12. \boxed{13}",
         r"a. Not \boxed{12} but \boxed{13}.",
+        "a. The answer is 12.\nThe correct answer is 13.",
+        "a. The answer is 12.\n\n**Final answer: 12 and a half**",
+        "a. The answer is 12.\n\nAnswer: 13 or 14",
+        "a. The answer is 12.\n\n#### 13",
+        "a. The answer is 12.\n\n**13**",
+        "a. The answer is 12.\n\n= 13",
+        "a. The answer is 12.\n\nSo the total is 13.",
+        "a. The answer is 12.\n\nFinal result: 13",
+        "a. The answer is 12.\n\nThe answer would be 13.",
     ],
 )
 def test_two_answers_are_none(text):
@@ -134,6 +158,13 @@ def test_thoughts_stand_for_a_rationale_only_where_there_is_none_and_by_name():
         ("(B) table or (D) shelf", ""),
         ("not table", ""),
         ("a desk", ""),
+        ("(b) table-top", ""),
+        ("table - D", ""),
+        ("table, option D", ""),
+        ("table\nshelf", ""),
+        ("B. table\nC. bookstore", ""),
+        ("(B) table\n\nThe correct answer is (D) shelf.", ""),
+        ("table!", "table"),
         ("book", ""),
     ],
 )
@@ -159,3 +190,71 @@ def test_a_letter_that_is_the_text_of_another_choice_names_none():
     form = LabelForm(("b", "a", "c"), lettered=True)
     for behind, label in (("a", ""), ("c", "c"), ("(b) a", "a"), ("(a)", "")):
         assert CQA.read(Answer(f"x. So the answer is {behind}", "stop"), form).label == label, behind
+
+
+@pytest.mark.parametrize(
+    ("choices", "behind", "label"),
+    [
+        (("1", "2", "4", "5"), "4.5", ""),
+        (("1", "2", "4", "5"), "4-6", ""),
+        (("1", "2", "4", "5"), "1,000", ""),
+        (("1", "2", "4", "5"), "4.", "4"),
+        (("1", "2", "4", "5"), "4, because all is well", "4"),
+        (("spam", "ham"), "spam-free", ""),
+        (("spam", "ham"), "spam\n- ham", ""),
+        (("spam", "ham"), "spam.\n\n#### ham", ""),
+        (("spam", "ham"), "spam.\n\nSo the label is ham.", ""),
+        (("spam", "ham"), "spam.\n\nTherefore, ham.", ""),
+        (("spam", "ham"), "spam: 0", ""),
+        (("spam", "ham"), "spam.\n\nIt is not ham, as it sells something.", "spam"),
+        (("spam", "ham"), "spam: no", ""),
+        (("spam", "ham"), "spam (not)", ""),
+        (("spam", "ham"), "spam, but only just", ""),
+        (("spam", "ham"), "spam, as it sells something", "spam"),
+        (("yes", "no"), "no-one knows", ""),
+        (("yes", "no"), "No, it is not there.", "no"),
+        (("c", "c++", "java", "javascript"), "c, c++", ""),
+        (("c", "c++", "java", "javascript"), "java-script", ""),
+        (("c", "c++", "java", "javascript"), "java (script)", ""),
+        (("c", "c++", "java", "javascript"), "c.net", ""),
+        (("entailment", "not entailment"), "entailment, not", ""),
+        (("entailment", "not entailment"), "not entailment.", "not entailment"),
+        (("billing", "billing-dispute"), "billing: dispute", ""),
+        (("billing", "billing-dispute"), "billing-dispute", "billing-dispute"),
+        (("mg", "Mg"), "Mg", "Mg"),
+        (("mg", "Mg"), "MG", ""),
+        (("mg", "Mg"), "mg, since it is light", ""),
+    ],
+)
+def test_a_choice_is_not_the_beginning_of_another_word_number_or_denial(choices, behind, label):
+    parsed = SUMS.read(Answer(f"a. The answer is {behind}", "stop"), LabelForm(choices))
+    assert (parsed.label, bool(parsed.unparsed_reason)) == (label, not label)
+
+
+@pytest.mark.parametrize(
+    ("behind", "label"),
+    [
+        ("**Paris**.", "Paris"),
+        ('"Paris."', "Paris"),
+        (r"$\boxed{\text{Paris}}$", "Paris"),
+        ("__init__.py", "__init__.py"),
+        ("**kwargs", "**kwargs"),
+        ('5"', '5"'),
+        ('"A" and "B"', '"A" and "B"'),
+        (r"C:\new\_x", r"C:\new\_x"),
+        (r"\d+\(a\)", r"\d+\(a\)"),
+    ],
+)
+def test_any_text_keeps_the_marks_that_are_its_own(behind, label):
+    assert SUMS.read(Answer(f"a. The answer is {behind}", "stop"), LabelForm()).label == label
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"a. So it is minus \boxed{12}.", r"a. So it is half of \boxed{12}.", r"a. So it is not \boxed{12}.", r"a. So \frac{1}{\boxed{12}}.",
+        r"a. So \sqrt{\boxed{12}}.", r"a. So 5 \times (\boxed{12}).", r"a. So it is twice \boxed{12}.",
+    ],
+)  # fmt: skip
+def test_a_box_that_holds_a_part_is_no_value(text):
+    assert _sum(text)[1] == NO_LABEL

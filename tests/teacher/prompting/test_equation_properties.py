@@ -1,5 +1,6 @@
 """Any equation that our prompts can elicit, in any rendering, comes back with its exact value or not at all."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -104,6 +105,8 @@ PLAIN_FRAMES, PLAIN_UNITS = (
 )
 
 
+# 5-7 alone may be a range, and 1-½ one and a half.
+MAY_BE_JOINED = re.compile(r"\d-[$€£]? ?[\d½¾]")
 # Not '.', which is the decimal point of the prompts' language.
 THOUSANDS = ["", ",", "{,}", r"\,", "\u202f", " "]
 
@@ -165,7 +168,7 @@ def test_twelve_thousand_equations_have_their_exact_value_or_a_reason(case, comp
 @given(said(PLAIN_UNITS, PLAIN_FRAMES, MARKERS[:6], ["", ","], outside=False), st.sampled_from(FORMATS))
 def test_what_our_prompts_elicit_is_read(case, completion_format):
     text, worth = case
-    if worth is not None:
+    if worth is not None and not ("=" not in text and MAY_BE_JOINED.search(text)):
         label = read(text, completion_format).label
         assert equations.values_match(equations.evaluate(label), worth), (text, label, worth)
 

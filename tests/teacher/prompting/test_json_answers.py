@@ -45,6 +45,21 @@ def test_an_object_is_read_whatever_stands_around_it(text, label):
         ('{"rationale": "", "answer": "1"}', "empty rationale"),
         ('{"rationale": "a.", "answer": "4 \\times 3"}', "label is no equation"),  # JSON's tab
         ('{"rationale": "a.", "answer": "12 and a half"}', "label is no equation"),
+        ('{"rationale": "a.", "answer": "1", "answer": "2"}', "no JSON object"),
+        (
+            '```\n{"rationale": "a.", "answer": "1"}\n```\nOr:\n```\n{"rationale": "a.", "answer": "2"}\n```',
+            "no JSON object",
+        ),
+        (
+            '{"rationale": "a.", "answer": "1"}\n```\n{"rationale": "a.", "answer": "2"}\n```',
+            "no JSON object",
+        ),
+        ('{"rationale": "a.", "answer": "1"}\nWait, that is wrong.', "answer doubted or taken back"),
+        ('```\n{"rationale": "a.", "answer": "1"}\n```\nActually, 2.', "answer doubted or taken back"),
+        (
+            '{"rationale": "a.", "answer": "1", "final_answer": "2"}',
+            "JSON object without rationale and answer",
+        ),
     ],
 )
 def test_what_is_no_such_object_has_a_reason(text, reason):
