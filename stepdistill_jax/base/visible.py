@@ -10,7 +10,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 _MARKLESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
 # Quotes and dashes that word processors put in the place of those on a keyboard.
 _TYPED = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc", "'")
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc`", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
 )
@@ -60,7 +60,7 @@ def is_damaged(text: str) -> bool:
 def look(text: str) -> str:
     """What texts that a reader takes for one have in common: without case, kinds and number of blanks, what is not seen, forms
     of a character (NFKC), typographic quotes and dashes."""
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.isprintable() and "`" not in text:
         return folded(text)
     typed = _VARIATION_SELECTORS.sub("", text.translate(_TYPED))
     seen = "".join(each for each in typed if each.isspace() or unicodedata.category(each) not in ("Cf", "Cc"))
