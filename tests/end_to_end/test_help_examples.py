@@ -53,7 +53,10 @@ def workplace(tmp_path_factory, finished_run, data_dir):
     folder = tmp_path_factory.mktemp("workplace")
     shutil.copytree(data_dir, folder / "data")
     for name in ("tiny", "fine_tuning", "step_by_step"):
-        shutil.copytree(finished_run, folder / "runs" / name)
+        run = shutil.copytree(finished_run, folder / "runs" / name)
+        settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        settings["starts"][0]["started"] += f", as {name}"  # a report takes no copy for another run
+        (run / "run.json").write_text(json.dumps(settings), encoding="utf-8")
     _write_tickets(folder / "runs" / "tickets")
     (folder / "runs" / "tiny" / "checkpoint_24").rename(folder / "runs" / "tiny" / "checkpoint_1000")
     header, _, rows = TICKETS.partition("\n")
