@@ -32,9 +32,7 @@ def main() -> None:
     from stepdistill_jax.exports.checking import validation_texts
     from stepdistill_jax.prediction.description import read_description
 
-    texts = validation_texts(
-        args.run, read_description(args.run).dataset["name"], most=args.texts, data_dir=args.data_dir
-    )
+    texts = validation_texts(args.run, read_description(args.run), most=args.texts, data_dir=args.data_dir)
     with tempfile.TemporaryDirectory() as temporary:
         folders = _exports(args.run, Path(temporary), args)
         ways = _ways(args.run, folders, args.threads)
