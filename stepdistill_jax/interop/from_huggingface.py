@@ -33,6 +33,7 @@ from stepdistill_jax.interop.t5 import huggingface_config as t5_config
 from stepdistill_jax.interop.t5 import network_gin as t5_gin
 from stepdistill_jax.interop.t5.sizes import T5Sizes
 from stepdistill_jax.interop.t5.t5_folder import match_t5
+from stepdistill_jax.interop.t5.tokenizer_files import num_extra_ids
 
 DEFAULT_STEP = (
     1_000_000  # T5's pretraining took so many steps in every family; FLAN-T5's took a few more behind them
@@ -168,7 +169,10 @@ def convert_model(
             step=step,
             tokens=tokens,
         )
-        write = t5_gin.gin_of_sizes if is_t5 else functools.partial(decoder_gin.gin_of_sizes, tokens=tokens)
+        if is_t5:
+            write = functools.partial(t5_gin.gin_of_sizes, extra_ids=_extra_ids(beside, file, sizes))
+        else:
+            write = functools.partial(decoder_gin.gin_of_sizes, tokens=tokens)
         text = write(
             sizes,
             title=f"{sizes.family}, {converted.num_parameters / 1e6:,.0f} M parameters",
@@ -201,6 +205,11 @@ def _vocabulary_file(beside: Path, sizes: T5Sizes | DecoderSizes) -> str | None:
     if isinstance(sizes, DecoderSizes):
         return TOKENIZER_JSON if (beside / TOKENIZER_JSON).is_file() else None
     return SENTENCEPIECE if (beside / SENTENCEPIECE).is_file() and sizes.family != "byt5" else None
+
+
+def _extra_ids(beside: Path, file: str | None, sizes: T5Sizes) -> int | None:
+    """0 where a SentencePiece model has no sentinels behind its pieces; None where it has T5's."""
+    return 0 if file and num_extra_ids(beside / file, sizes.vocab_size) == 0 else None
 
 
 def _arrays(

@@ -10,9 +10,13 @@ import tasks  # noqa: F401
 
 
 def _alternating(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
-    parts = [
+    label, rationale = (
         seqio.get_mixture_or_task(f"wordproblems_{part}").get_dataset(None, split, shuffle=False)
         for part in ("label", "rationale")
+    )
+    common = label.element_spec.keys() & rationale.element_spec.keys()
+    parts = [
+        part.map(lambda example: {name: example[name] for name in common}) for part in (label, rationale)
     ]
     return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(2).repeat())
 

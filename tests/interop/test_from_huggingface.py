@@ -279,7 +279,7 @@ def test_an_existing_folder_is_not_written_into(huggingface_folder, tmp_path):
 def test_tokenizer_files_are_kept_beside_the_checkpoint(huggingface_folder, tmp_path):
     from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 
-    folder = huggingface_folder()
+    folder = huggingface_folder(vocab_size=1024)
     shutil.copyfile(VOCABULARY_PATH, folder / "spiece.model")
     (folder / "tokenizer_config.json").write_text('{"extra_ids": 0}')
     model = convert_from_huggingface(folder, tmp_path / "model")
@@ -290,7 +290,28 @@ def test_tokenizer_files_are_kept_beside_the_checkpoint(huggingface_folder, tmp_
         "tokenizer_config.json",
     ]
     assert model.vocabulary == str(beside / "spiece.model")
-    assert read_bindings(model.gin_file)["vocabulary_choice.file"] == str(beside / "spiece.model")
+    bindings = read_bindings(model.gin_file)
+    assert bindings["vocabulary_choice.file"] == str(beside / "spiece.model")
+    assert bindings["vocabulary_choice.extra_ids"] == 0  # the network has no embeddings for sentinels
+
+
+def test_a_vocabulary_with_sentinels_behind_its_pieces_keeps_t5s_default(huggingface_folder, tmp_path):
+    from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
+
+    folder = huggingface_folder(vocab_size=1152)
+    shutil.copyfile(VOCABULARY_PATH, folder / "spiece.model")
+    model = convert_from_huggingface(folder, tmp_path / "model")
+    assert "vocabulary_choice.extra_ids" not in read_bindings(model.gin_file)
+
+
+def test_a_vocabulary_of_more_pieces_than_embeddings_is_an_error(huggingface_folder, tmp_path):
+    from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
+
+    folder = huggingface_folder()
+    shutil.copyfile(VOCABULARY_PATH, folder / "spiece.model")
+    with pytest.raises(ValueError, match="has 1024 pieces, but the network 96 embeddings"):
+        convert_from_huggingface(folder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_byt5_needs_no_vocabulary_file(converted):

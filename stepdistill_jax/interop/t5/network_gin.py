@@ -31,11 +31,14 @@ _UMT5_SENTINELS = 300  # which that file does not hold
 _LENGTHS_IN_BYTES = {"inputs": 1024, "targets": 512, "task_ids": 512}
 
 
-def gin_of_sizes(sizes: T5Sizes, *, title: str, source: str, use: str, vocabulary: str | None) -> str:
+def gin_of_sizes(
+    sizes: T5Sizes, *, title: str, source: str, use: str, vocabulary: str | None, extra_ids: int | None = None
+) -> str:
     """A network file in the manner of gin/models: it follows a run's file, whose network and vocabulary it replaces.
 
     Args:
       vocabulary: a SentencePiece model, 'bytes', or None for T5's.
+      extra_ids: sentinels behind the SentencePiece model's own pieces; None leaves T5's.
     """
     fields = dataclasses.asdict(sizes)
     if not sizes.relpos_bias_in_every_layer:
@@ -47,7 +50,9 @@ def gin_of_sizes(sizes: T5Sizes, *, title: str, source: str, use: str, vocabular
         else ""
     )
     if vocabulary == PUBLIC_VOCABULARIES["umt5"]:
-        data += f"datasets.vocabulary_choice.extra_ids = {_UMT5_SENTINELS}\n"
+        extra_ids = _UMT5_SENTINELS
+    if extra_ids is not None:
+        data += f"datasets.vocabulary_choice.extra_ids = {extra_ids}\n"
     if vocabulary == "bytes":
         data += f"TASK_FEATURE_LENGTHS = {_LENGTHS_IN_BYTES!r}    # in bytes\n"
     return _TEMPLATE.format(
