@@ -23,7 +23,7 @@ demo:
 
 test:
 	@echo "make test: sets up $(VENV) (first time only: about 3 minutes and 3.3 GB), checks the style, and runs the tests:"
-	@echo "25 minutes on 2 cores, in two processes. Tests that need ../shared are skipped where it is absent. Slow ones: make test-slow"
+	@echo "12 to 25 minutes on 2 cores, in two processes. Tests that need ../shared are skipped where it is absent. Slow ones: make test-slow"
 	@$(MAKE) --no-print-directory setup lint
 	@$(RUN) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
