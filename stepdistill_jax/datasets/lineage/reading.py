@@ -59,7 +59,7 @@ def problems(readings: Sequence[Reading]) -> Iterator[str]:
 def identities(reading: Reading, *, whole_dataset: bool = False) -> dict[str, dict[str, Any]]:
     """'FOLDER/SPLIT', below DATA, to the identity of what it says, and under 'from' to what that was made of.
 
-    `whole_dataset` adds the splits that are not read.
+    `whole_dataset` adds the splits that are not read. A split that a teacher was not asked of is left out, as it is in evaluation.
     """
     root, parts = locations.data_dir(), list(reading.rows)
     if whole_dataset and (manifest := record_io.read_manifest(reading.examples)) is not None:
@@ -70,7 +70,13 @@ def identities(reading: Reading, *, whole_dataset: bool = False) -> dict[str, di
             "from": origin(record_io.read_manifest(part.folder)),
         }
         for part in dict.fromkeys(parts)
+        if _has_split(part)
     }
+
+
+def _has_split(part: SplitOf) -> bool:
+    manifest = record_io.read_manifest(part.folder)
+    return manifest is None or part.split in manifest["counts"]
 
 
 def origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
