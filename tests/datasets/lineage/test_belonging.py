@@ -48,7 +48,8 @@ def test_what_belongs_together_is_read_and_said(riddles):
     assert set(made_of["source_sha256"]) == {"train: train.jsonl", "test: test.jsonl"}
 
 
-def test_a_split_that_the_teacher_was_not_asked_of_is_left_out(riddles):
+def test_a_split_that_the_teacher_was_not_asked_of_is_left_out(riddles, data_folder):
+    write_rationales(data_folder, splits=("train",))
     said = contents.contents_of([config(), config(split="test")], whole_dataset=True)
     assert set(said) == {"riddles/examples/train", "riddles/examples/test", "riddles/rationales/sphinx/train"}
 
