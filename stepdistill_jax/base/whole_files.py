@@ -5,6 +5,7 @@ away again. A kill leaves it behind: it is in nobody's way, and goes when a proc
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -128,3 +129,9 @@ def new_folder(path: Path, *, replaces: bool = False) -> Iterator[Path]:
 def _beside(path: Path, ending: str) -> Path:
     # The host, too: several may write to one disk, and in containers their processes often have the same number.
     return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.{ending}")
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from stepdistill_jax.base import locations, text_fit
 from stepdistill_jax.base.folder_lock import lock_beside
 from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.base.visible import visible
-from stepdistill_jax.base.whole_files import copy_atomically
+from stepdistill_jax.base.whole_files import copy_atomically, file_sha256
 from stepdistill_jax.datasets import described, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, Dataset, Example, Fields
 from stepdistill_jax.datasets.lineage.content import normalized
@@ -307,7 +307,7 @@ def _prepare_vocabulary(from_folder: Path | None, data_dir: Path) -> dict[str, A
     """Copies or downloads T5's SentencePiece model to DATA/vocabularies/t5.model, checked by its SHA-256."""
     target = t5_vocabulary_path(data_dir)
     result = {"vocabulary": str(target), "sha256": T5_VOCABULARY_SHA256}
-    if target.exists() and record_io.file_sha256(target) == T5_VOCABULARY_SHA256:
+    if target.exists() and file_sha256(target) == T5_VOCABULARY_SHA256:
         return {**result, "unchanged": True}
     if from_folder is None:
         found = sources.download(T5_VOCABULARY_URL, data_dir / "downloads")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base import quiet
-from stepdistill_jax.base.whole_files import new_folder
+from stepdistill_jax.base.whole_files import file_sha256, new_folder
 from stepdistill_jax.datasets.lineage.content import Identifying
 
 MANIFEST = "manifest.json"
@@ -221,12 +221,6 @@ def _write_tfds_metadata(
         description=description or name,
         license=licence or None,
     )
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """Of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_texts(texts: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.whole_files import file_sha256
 from stepdistill_jax.datasets.dataset import Dataset
 
 
@@ -157,7 +158,7 @@ def _read(description: str, files: Mapping[str, Sequence[tuple[Path, str]]]) -> 
     for split, paths in files.items():
         rows[split] = []
         for path, name in paths:
-            checksums[f"{split}: {name}"] = _sha256(path)
+            checksums[f"{split}: {name}"] = file_sha256(path)
             start = len(rows[split])
             for index, (place, values) in enumerate(_parse(path, name)):
                 # A file that holds a part of the published one says which rows.
@@ -166,11 +167,6 @@ def _read(description: str, files: Mapping[str, Sequence[tuple[Path, str]]]) -> 
         if not rows[split]:
             raise ValueError(f"{', '.join(str(p) for p, _ in paths)}: no rows for split '{split}'.")
     return Source(description, rows, checksums)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parse(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepdistill_jax import __version__
+from stepdistill_jax.interop.gguf_files.writing import write_tensors
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, cast
 from stepdistill_jax.interop.t5.sentencepiece_tokenizer import is_bpe, read_model
 from stepdistill_jax.interop.t5.sizes import MAX_DISTANCE, NUM_BUCKETS, T5Sizes
@@ -51,16 +52,7 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.T5])
     _add_sizes(writer, sizes, description)
     _add_vocabulary(writer, vocabulary, description, sizes.vocab_size)
-    file_type = gguf.LlamaFileType.MOSTLY_F16 if dtype == "float16" else gguf.LlamaFileType.ALL_F32
-    writer.add_file_type(file_type)
-    tensors = dict(_tensors(gguf, checkpoint, dtype))
-    for name, numbers in tensors.items():
-        writer.add_tensor(name, numbers)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    _read_back(gguf, path, tensors)
+    write_tensors(writer, path, dict(_tensors(gguf, checkpoint, dtype)), dtype=dtype)
 
 
 def said_of_inputs(description: StudentDescription) -> str:
@@ -129,12 +121,3 @@ def _tensors(gguf: Any, checkpoint: T5Checkpoint, dtype: str) -> Iterator[tuple[
         if numbers.ndim > 1 and not parameter.name.endswith("rel_embedding"):
             numbers = cast(numbers, dtype, name=parameter.name)
         yield names.get_name(parameter.huggingface, try_suffixes=(".weight",)), numbers
-
-
-def _read_back(gguf: Any, path: Path, tensors: dict[str, np.ndarray]) -> None:
-    found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
-    wrong = [name for name, numbers in tensors.items() if not np.array_equal(found.get(name), numbers)]
-    if wrong or found.keys() != tensors.keys():
-        raise ValueError(
-            f"{path} does not read back as it was written: {', '.join(wrong) or 'other tensors'}."
-        )

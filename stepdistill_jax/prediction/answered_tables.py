@@ -24,7 +24,7 @@ from tqdm import tqdm
 from stepdistill_jax.base import checkpoint_folders
 from stepdistill_jax.base.folder_lock import lock_beside
 from stepdistill_jax.base.messages import say_once
-from stepdistill_jax.base.whole_files import write_atomically
+from stepdistill_jax.base.whole_files import file_sha256, write_atomically
 from stepdistill_jax.prediction.description import STUDENT
 from stepdistill_jax.prediction.exported import EXPORT
 from stepdistill_jax.prediction.misfits import Misfits
@@ -101,7 +101,7 @@ def answer_table(
         num_rows, columns = _look_through(table, inputs, format)
         added = _names_beside(columns, ("label", "probability", *(("rationale",) if rationale else ())))
         settings = {
-            "input": _sha256(table.path),
+            "input": file_sha256(table.path),
             "student": _identity(predictor),
             "inputs": inputs.template,
             "rationale": rationale,
@@ -178,11 +178,6 @@ def _identity(predictor: Predictor) -> str:
         sums.append(student.folder / checkpoint_folders.name_of(student.step) / _CHECKSUMS)
     said += [path.read_text(encoding="utf-8") for path in sums if path.is_file()]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _partial(output: Path) -> Path:

@@ -6,7 +6,6 @@ Each form is imported when it is met: an export for CTranslate2 runs without JAX
 """
 
 import dataclasses
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepdistill_jax.base.messages import say_once
+from stepdistill_jax.base.whole_files import file_sha256
 from stepdistill_jax.prediction.description import STUDENT, StudentDescription
 from stepdistill_jax.prediction.vocabularies import Vocabulary
 
@@ -64,7 +64,7 @@ def checksums(folder: Path) -> dict[str, str]:
     """Name -> sha256 of an export's files, but for its card and export.json itself."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in paths)
-    return {name: _sha256(folder / name) for name in names if name not in (EXPORT, CARD)}
+    return {name: file_sha256(folder / name) for name in names if name not in (EXPORT, CARD)}
 
 
 def check_files(folder: Path, export: Export) -> None:
@@ -79,18 +79,13 @@ def check_files(folder: Path, export: Export) -> None:
     for name, saved in export.files.items():
         if not (folder / name).is_file():
             problems.append(f"{name} is missing")
-        elif _sha256(folder / name) != saved:
+        elif file_sha256(folder / name) != saved:
             problems.append(f"{name} is another")
     if problems:
         raise ValueError(
             f"{folder} is not as it was exported: {', '.join(problems)}. Copy or export it again; where you have changed it "
             "yourself, --no_verify takes it as it is."
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_network(

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from riddles import RIDDLES, write_jsonl
 
 from stepdistill_jax import datasets
+from stepdistill_jax.base.whole_files import file_sha256
 from stepdistill_jax.datasets import preparation, record_io
 from stepdistill_jax.launching import task_modules
 
@@ -58,7 +59,7 @@ def test_manifest_says_where_the_rows_came_from(register_dataset, data_folder, s
     assert manifest["licence"] == "CC0"
     assert str(source_folder) in manifest["source"]
     assert set(manifest["source_sha256"].values()) == {
-        record_io.file_sha256(source_folder / f"{split}.jsonl") for split in ("train", "test")
+        file_sha256(source_folder / f"{split}.jsonl") for split in ("train", "test")
     }
 
 

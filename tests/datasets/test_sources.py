@@ -11,7 +11,8 @@ import pytest
 from riddles import RIDDLES, to_example, write_jsonl
 
 from stepdistill_jax import datasets
-from stepdistill_jax.datasets import record_io, sources
+from stepdistill_jax.base.whole_files import file_sha256
+from stepdistill_jax.datasets import sources
 
 ROWS = [{"question": "one\ttwo", "answer": 'say "x"'}, {"question": "größer, als?", "answer": "ja"}]
 
@@ -178,7 +179,7 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(tmp_path, home
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     url, folder, _ = home
     write_jsonl(folder / "train.jsonl", RIDDLES)
-    right = record_io.file_sha256(folder / "train.jsonl")
+    right = file_sha256(folder / "train.jsonl")
     with pytest.raises(ValueError, match="Could not download") as caught:
         sources.download(f"{url}/train.jsonl", tmp_path / "cache", sha256="0" * 64)
     assert "\n" not in str(caught.value)

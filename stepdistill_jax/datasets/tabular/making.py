@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stepdistill_jax.base.visible import is_damaged, shortened, spelled
+from stepdistill_jax.base.whole_files import file_sha256
 from stepdistill_jax.datasets import described, preparation, record_io, registry, sources
 from stepdistill_jax.datasets.dataset import SPLITS, CompletionFormat, Dataset, Example
 from stepdistill_jax.datasets.tabular import classes, cutting
@@ -180,7 +181,7 @@ def _source(settings: TableSettings, read: Mapping[str, ReadTable]) -> sources.S
     return sources.Source(
         description=", ".join(dict.fromkeys(map(str, paths.values()))),
         rows={},
-        sha256={f"{role}: {path.name}": record_io.file_sha256(path) for role, path in paths.items()},
+        sha256={f"{role}: {path.name}": file_sha256(path) for role, path in paths.items()},
     )
 
 
@@ -216,7 +217,7 @@ def _told_file(role: str, read: ReadTable) -> dict[str, Any]:
     return {
         "role": role,
         "file": str(table.path),
-        "sha256": record_io.file_sha256(table.path),
+        "sha256": file_sha256(table.path),
         "format": table.format,
         "encoding": table.encoding,
         "delimiter": table.delimiter,

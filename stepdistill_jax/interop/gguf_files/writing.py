@@ -65,11 +65,25 @@ def write_decoder_gguf(
     writer.add_context_length(context_length)
     _add_sizes(writer, sizes)
     _add_tokenizer(writer, content, checkpoint.tokens, sizes.vocab_size, where=checkpoint.tokenizer)
+    write_tensors(writer, path, dict(_tensors(checkpoint, dtype)), dtype=dtype)
+
+
+def write_tensors(writer: Any, path: Path, tensors: Mapping[str, np.ndarray], *, dtype: str) -> None:
+    """Ends a file with its tensors, and reads them back.
+
+    Args:
+      writer: a gguf.GGUFWriter of `path`, which has been told all else.
+      dtype: of the matrices, 'float16' or 'float32'.
+
+    Raises:
+      ValueError: if the file does not read back as it was written.
+    """
+    import gguf
+
     half = dtype == "float16"
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
-    tensors = dict(_tensors(checkpoint, dtype))
-    for tensor, numbers in tensors.items():
-        writer.add_tensor(tensor, numbers)
+    for name, numbers in tensors.items():
+        writer.add_tensor(name, numbers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepdistill_jax.datasets import record_io
+from stepdistill_jax.base.whole_files import file_sha256
 from stepdistill_jax.teacher.answers.completions import Completion, Skipped
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ class RecordedTeacher:
 
     def sources(self) -> dict[str, str]:
         files = [file for files in self._files.values() for file in files]
-        return {
-            file.relative_to(self._folder.parents[2]).as_posix(): record_io.file_sha256(file)
-            for file in files
-        }
+        return {file.relative_to(self._folder.parents[2]).as_posix(): file_sha256(file) for file in files}
 
     def _read(self, prefix: str, rows: set[int]) -> dict[int, str]:
         """The completions of `rows`; the others (e-SNLI has 549,367) are not kept."""
