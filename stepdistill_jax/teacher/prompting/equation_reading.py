@@ -99,6 +99,13 @@ def read_equation(text: str, *, is_cut: bool = False, in_brackets: bool = False)
     """
     has_minus_sign = "−" in text.lstrip().partition("\n")[0]  # which joins nothing
     text = plain_text.plain(text.lstrip()[: 2 * MOST_CHARACTERS])
+    return _read_plain(text, is_cut=is_cut, in_brackets=in_brackets, has_minus_sign=has_minus_sign)
+
+
+def _read_plain(
+    text: str, *, is_cut: bool = False, in_brackets: bool = False, has_minus_sign: bool = False
+) -> tuple[str, str]:
+    """As `read_equation`, from what `plain_text.plain` has made of it."""
     line, below = _first_line(text)
     if not plain_text.without_marks(line).strip(_QUOTES + ".:*"):
         return "", NO_LABEL
@@ -122,10 +129,10 @@ def values_below(text: str) -> list[Fraction]:
     """What the lines below an answer give as a result once more: a line that is nothing but a value, or says 'Result: 12', 'So the total is 12'."""
     values = []
     for line in plain_text.plain(text[: 2 * MOST_CHARACTERS]).split("\n")[1:]:
-        said = plain_text.without_marks(line).strip(_QUOTES + "*$")
+        said = plain_text.without_groups(line).strip(_QUOTES + "*$")  # 1 / ½ is no 1 / 1 / 2
         result = _RESULT.match(said)
         if result or (_ARITHMETIC.fullmatch(said.replace("=", "")) and not _LIST_NUMBER.fullmatch(said)):
-            label, reason = read_equation(said[result.end() :] if result else said.lstrip("= "))
+            label, reason = _read_plain(said[result.end() :] if result else said.lstrip("= "))
             values += [] if reason else [equations.evaluate(label)]
     return values
 

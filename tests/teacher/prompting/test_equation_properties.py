@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stepdistill_jax.datasets import equations
@@ -165,6 +165,7 @@ def test_twelve_thousand_equations_have_their_exact_value_or_a_reason(case, comp
 
 
 @settings(max_examples=150, **NEVER_WRONG)
+@example((r"Some are lost. The answer is \[ 8 / ½ \]", Fraction(16)), FORMATS[0])
 @given(said(PLAIN_UNITS, PLAIN_FRAMES, MARKERS[:6], ["", ","], outside=False), st.sampled_from(FORMATS))
 def test_what_our_prompts_elicit_is_read(case, completion_format):
     text, worth = case
