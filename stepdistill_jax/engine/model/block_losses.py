@@ -3,7 +3,7 @@
 Peak memory holds two arrays of block_tokens · vocab a device, whatever the batch and the length. The gradient is made in
 the forward pass, block by block while its logits are there (the loss is a weighted sum, so all that is still missing is
 one factor): three products with the output kernel, as without blocks, and none of them twice. Tokens that do not count, such
-as padding and a language model's inputs, are put behind the others, and blocks of nothing else are left out.
+as padding and a language model's inputs, are put behind the others on their device, and blocks of nothing else are left out.
 """
 
 import dataclasses
@@ -58,18 +58,22 @@ def weighted_token_losses(
     Args:
       hidden: the decoder's last states, any float dtype; logits are float32, hidden times kernel.
       weights: of each token's loss; the sum is differentiated by hidden, kernel and weights.
-      block_tokens: tokens a device works on at once, rounded to whole columns of the batch (at least one).
+      block_tokens: tokens a device works on at once; without `counts`, rounded to whole columns of the batch (at least one).
       counts: which tokens' losses are wanted, at least all that weigh something; None: all.
     """
-    if counts is not None:
-        order = jnp.argsort(~counts, axis=-1, stable=True)  # [batch, length]: those that count come first
+    shape = targets.shape
+    num_shards = _num_batch_shards(shape[0])
+    if counts is not None:  # a device's tokens become one row, in which those that count come first
+        hidden, targets, weights, counts = (
+            rows.reshape(num_shards, -1, *rows.shape[2:]) for rows in (hidden, targets, weights, counts)
+        )
+        order = jnp.argsort(~counts, axis=-1, stable=True)
         back = jnp.argsort(order, axis=-1)
         hidden = _reordered(hidden, order, back)
         targets, weights, counts = (
             jnp.take_along_axis(rows, order, axis=-1) for rows in (targets, weights, counts)
         )
     batch_size, length = targets.shape
-    num_shards = _num_batch_shards(batch_size)
     block_length = max(1, min(length, block_tokens * num_shards // batch_size))
     settings = _Settings(float(z_loss), float(label_smoothing), num_shards)
     padding = -length % block_length
@@ -90,7 +94,7 @@ def weighted_token_losses(
         lambda of_blocks: jnp.moveaxis(of_blocks, 0, 1).reshape(batch_size, -1)[:, :length], tokens
     )
     if counts is not None:
-        tokens = jax.tree.map(lambda rows: jnp.take_along_axis(rows, back, axis=-1), tokens)
+        tokens = jax.tree.map(lambda rows: jnp.take_along_axis(rows, back, axis=-1).reshape(shape), tokens)
     return loss, tokens
 
 

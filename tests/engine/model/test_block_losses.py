@@ -32,9 +32,15 @@ def _plain(hidden, kernel, targets, weights, **settings):
     return jnp.sum(token_losses * weights), (token_losses, z_losses)
 
 
-def _in_blocks(hidden, kernel, targets, weights, *, block_tokens, **settings):
+def _in_blocks(hidden, kernel, targets, weights, *, block_tokens, only_weighted=False, **settings):
     loss, tokens = block_losses.weighted_token_losses(
-        hidden, kernel, targets, weights, block_tokens=block_tokens, **settings
+        hidden,
+        kernel,
+        targets,
+        weights,
+        block_tokens=block_tokens,
+        counts=weights > 0 if only_weighted else None,
+        **settings,
     )
     return loss, (tokens.losses, tokens.z_losses, tokens.correct)
 
@@ -59,13 +65,40 @@ def test_blocks_give_the_plain_loss_and_gradient(arguments, block_tokens):
     np.testing.assert_array_equal(tokens[2], jnp.argmax(hidden @ kernel, axis=-1) == targets)
 
 
+@pytest.mark.parametrize("block_tokens", [1, 13, 10_000], ids=["a_token", "with_padding", "all_at_once"])
+def test_tokens_that_do_not_count_cost_no_block_and_have_no_loss(arguments, block_tokens, monkeypatch):
+    """13 is no divisor of the 56 tokens: blocks hold the ends and beginnings of rows."""
+    computed = []
+    of_block = block_losses._losses_of_block
+
+    def noted(logits, targets, settings):
+        jax.debug.callback(lambda: computed.append(logits.shape[:2]))
+        return of_block(logits, targets, settings)
+
+    monkeypatch.setattr(block_losses, "_losses_of_block", noted)
+    settings = {"z_loss": 0.01, "label_smoothing": 0.1}
+    (loss, tokens), grads = _with_gradient(
+        _in_blocks, arguments, block_tokens=block_tokens, only_weighted=True, **settings
+    )
+    (expected_loss, expected_tokens), expected_grads = _with_gradient(_plain, arguments, **settings)
+    counts = np.asarray(arguments[3]) > 0
+    _assert_close((loss, grads[:2]), (expected_loss, expected_grads[:2]))
+    _assert_close([rows[counts] for rows in tokens[:2]], [rows[counts] for rows in expected_tokens])
+    jax.effects_barrier()
+    length = min(block_tokens, counts.size)
+    assert computed == [(1, length)] * -(-counts.sum() // length)
+    if block_tokens == 1:
+        assert not np.asarray(tokens[0])[~counts].any()
+
+
 def test_without_a_gradient_the_loss_is_the_same(arguments):
     loss, tokens = _in_blocks(*arguments, block_tokens=24, z_loss=0.01)
     _assert_close((loss, tokens[:2]), _plain(*arguments, z_loss=0.01))
 
 
+@pytest.mark.parametrize("only_weighted", [False, True], ids=["all_tokens", "those_that_count"])
 @pytest.mark.parametrize("dims", [1, 2], ids=["tensor", "fsdp"])
-def test_rows_and_vocabulary_split_over_a_mesh_give_the_same(arguments, dims):
+def test_rows_and_vocabulary_split_over_a_mesh_give_the_same(arguments, dims, only_weighted):
     partitioner = partitioning.PjitPartitioner(
         num_partitions=2,
         logical_axis_rules=axis_rules.standard_logical_axis_rules(parameter_partitioning_dims=dims),
@@ -73,7 +106,9 @@ def test_rows_and_vocabulary_split_over_a_mesh_give_the_same(arguments, dims):
     spec = jax.sharding.PartitionSpec
     rows = spec("data")
     gradient = partitioner.partition(
-        jax.value_and_grad(lambda *args: _in_blocks(*args, block_tokens=4)[0], argnums=(0, 1)),
+        jax.value_and_grad(
+            lambda *args: _in_blocks(*args, block_tokens=4, only_weighted=only_weighted)[0], argnums=(0, 1)
+        ),
         in_axis_resources=(rows, spec("data" if dims == 2 else None, "model"), rows, rows),
         out_axis_resources=None,
     )
