@@ -3,7 +3,8 @@
     python bench/compare.py            (or `make bench`)
 
 T5X takes part where $T5X_SOURCE names its source tree (more trees, of its git dependencies, after colons) and
-$T5X_PYTHON a Python with its packages; Hugging Face where $HF_PYTHON names a Python with torch and transformers. Each
+$T5X_PYTHON a Python with its packages; Hugging Face where $HF_PYTHON names a Python with torch and transformers; and
+an earlier version of ours where `--before` names a checkout of it. Each
 contender is a process of its own and waits while another works; they take turns round by round, so that a machine whose
 speed drifts does not decide. Examples are SVAMP's and CQA's where they are prepared, else the embedded word problems.
 """
@@ -127,6 +128,9 @@ def contender_commands(args: argparse.Namespace, data: Path) -> dict[str, tuple[
     root = str(HERE.parent)
     common = ["--data", str(data), "--size", args.size]
     scripts = {"ours": (sys.executable, "contender_engine.py", "packed", root)}
+    if args.before:
+        before = Path(args.before).resolve()
+        scripts["before"] = (sys.executable, before / "bench" / "contender_engine.py", "packed", str(before))
     if args.t5x_python and args.t5x_source:
         for name, rows in (("T5X", "packed"), ("T5X, padded", "padded")):
             scripts[name] = (args.t5x_python, "contender_t5x.py", rows, args.t5x_source)
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--t5x_python", default=os.environ.get("T5X_PYTHON"))
     parser.add_argument("--t5x_source", default=os.environ.get("T5X_SOURCE"))
     parser.add_argument("--hf_python", default=os.environ.get("HF_PYTHON"))
+    parser.add_argument("--before", metavar="FOLDER", help="a checkout of an earlier version")
     parser.add_argument("--only", nargs="*", help="names of contenders")
     parser.add_argument("--json", help="file for all values")
     args = parser.parse_args()

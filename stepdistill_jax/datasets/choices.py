@@ -21,7 +21,7 @@ class TaskChoices:
     keep_newlines: str | None
 
 
-@gin.configurable
+@gin.configurable(module="stepdistill_jax.datasets")
 def task_choices(
     *,
     prefixes: str | None = None,

@@ -47,7 +47,7 @@ class VocabularyChoice(NamedTuple):
         return self.file.endswith(".json")
 
 
-@gin.configurable
+@gin.configurable(module="stepdistill_jax.datasets")
 def vocabulary_choice(
     file: str | None = None,
     extra_ids: int | None = None,

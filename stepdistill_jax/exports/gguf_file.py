@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from stepdistill_jax import __version__
+from stepdistill_jax.base.vocabularies.sentencepiece_models import read_sentencepiece
 from stepdistill_jax.interop.gguf_files.writing import write_tensors
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, cast
-from stepdistill_jax.interop.t5.sentencepiece_tokenizer import is_bpe, read_model
+from stepdistill_jax.interop.t5.sentencepiece_tokenizer import is_bpe
 from stepdistill_jax.interop.t5.sizes import MAX_DISTANCE, NUM_BUCKETS, T5Sizes
 from stepdistill_jax.interop.t5.t5_checkpoint import T5Checkpoint
 from stepdistill_jax.prediction.description import TOKENIZERS, StudentDescription
@@ -69,7 +70,7 @@ def _unigrams(folder: Path, description: StudentDescription) -> Any:
             f"The student's vocabulary is of {kind}; llama.cpp reads T5's of unigrams alone: export it --to ctranslate2 or "
             "huggingface."
         )
-    return read_model(folder / file)
+    return read_sentencepiece(folder / file)
 
 
 def _add_sizes(writer: Any, sizes: T5Sizes, description: StudentDescription) -> None:

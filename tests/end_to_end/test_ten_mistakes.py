@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gin
 import pytest
 
 from stepdistill_jax import cli
@@ -38,7 +39,8 @@ def error_of(tmp_path, monkeypatch, capsys):
         assert len(lines) == 1
         return lines[0]
 
-    return run
+    yield run
+    gin.clear_config()  # of runs that were planned
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,19 @@ def test_a_student_without_examples_to_validate_on_is_told_how_to_get_them(error
     assert "tickets has no examples in its validation split" in line
     assert "40 train" in line
     assert "Prepare it again" in line
+
+
+def test_a_vocabulary_that_is_not_there_or_is_none_is_named(error_of, capsys, monkeypatch):
+    assert cli.main(["prepare", "tickets.csv", *PREPARE]) == 0
+    capsys.readouterr()
+    train = ("train", "tickets", "--student", "t5_1_1_small", "--from", "scratch", "--method", "fine_tuning")
+    line = error_of(*train)
+    assert (
+        "T5's vocabulary is not at data/vocabularies/t5.model; run `stepdistill prepare t5_vocabulary`"
+        in line
+    )
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", "one.csv")
+    assert error_of(*train).startswith("stepdistill: error: one.csv is no SentencePiece model")
 
 
 def test_a_step_that_is_missing_is_named(error_of, capsys):

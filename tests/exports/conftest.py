@@ -8,7 +8,7 @@ import pytest
 from made_up_students import CHOICES, description_of, network_of, write_student
 from small_vocabulary import write_vocabulary
 
-from stepdistill_jax.interop.t5.sentencepiece_tokenizer import read_model
+from stepdistill_jax.base.vocabularies.sentencepiece_models import read_sentencepiece
 from stepdistill_jax.prediction.description import VocabularyFile
 
 TEXTS = tuple(
@@ -47,7 +47,7 @@ def unigram_run(tmp_path_factory):
         folder = tmp_path_factory.mktemp("unigrams")
         file = write_vocabulary(folder / "small.model")
         if not is_normalised:
-            model = read_model(file)
+            model = read_sentencepiece(file)
             model.normalizer_spec.precompiled_charsmap = b""
             file.write_bytes(model.SerializeToString())
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stepdistill_jax import cli
+from stepdistill_jax.base.vocabularies.sentencepiece_models import read_sentencepiece
 from stepdistill_jax.interop.checkpoint_arrays import open_arrays
-from stepdistill_jax.interop.t5.sentencepiece_tokenizer import read_model
 from stepdistill_jax.interop.t5.t5_checkpoint import t5_checkpoint
 from stepdistill_jax.prediction.predictor import Predictor
 
@@ -74,4 +74,7 @@ def test_what_is_normalised_goes_along(unigram_run, tmp_path):
     assert cli.main(["export", str(run), "--to", "gguf", "--output", str(tmp_path / "out")]) == 0
     reader = gguf.GGUFReader(tmp_path / "out" / "student.gguf")
     charsmap = bytes(field(reader, "tokenizer.ggml.precompiled_charsmap"))
-    assert charsmap == read_model(run / "vocabulary" / "small.model").normalizer_spec.precompiled_charsmap
+    assert (
+        charsmap
+        == read_sentencepiece(run / "vocabulary" / "small.model").normalizer_spec.precompiled_charsmap
+    )

@@ -102,6 +102,10 @@ def tokenized_chunks(
     known = task.source.num_input_examples(split) if max_examples is not None else None
     if known is not None and known > max_examples:
         raise TooManyExamples(f"{task.name}/{split} has {known} examples.")
+    for feature in task.output_features.values():
+        _ = (
+            feature.vocabulary.vocab_size
+        )  # reads its file; what is wrong with it would be buried in what TensorFlow traces
     dataset = task.get_dataset(
         sequence_length=dict(lengths), split=split, shuffle=False, num_epochs=1, use_cached=use_cached, seed=0
     )

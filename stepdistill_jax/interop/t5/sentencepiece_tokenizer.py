@@ -9,23 +9,16 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.vocabularies.sentencepiece_models import read_sentencepiece
+
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # sentencepiece_model.proto: ModelProto.SentencePiece.Type
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
 _SPACE = "▁"
 
 
-def read_model(vocabulary: Path) -> Any:
-    """The ModelProto of a SentencePiece file."""
-    from sentencepiece import sentencepiece_model_pb2
-
-    model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString(vocabulary.read_bytes())
-    return model
-
-
 def is_bpe(vocabulary: Path) -> bool:
     """Whether a SentencePiece model is of byte pairs, not unigrams as T5's families have."""
-    return read_model(vocabulary).trainer_spec.model_type == _BPE
+    return read_sentencepiece(vocabulary).trainer_spec.model_type == _BPE
 
 
 def tokenizer_json(vocabulary: Path, *, extra_ids: int = 0) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def tokenizer_json(vocabulary: Path, *, extra_ids: int = 0) -> dict[str, Any]:
     Raises:
       ValueError: for a model of characters or words.
     """
-    model = read_model(vocabulary)
+    model = read_sentencepiece(vocabulary)
     if model.trainer_spec.model_type not in (_UNIGRAM, _BPE):
         raise ValueError(f"{vocabulary} is a SentencePiece model of neither unigrams nor byte pairs.")
     for number in reversed(range(extra_ids)):

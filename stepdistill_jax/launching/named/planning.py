@@ -163,7 +163,8 @@ def _with_vocabulary(
         return (f"TOKENIZER = {tokenizer!r}", *bindings)
     file = os.environ.get("STEPDISTILL_VOCABULARY")
     name = "datasets.vocabulary_choice.file"
-    names_its_own = student.name.endswith(".gin") or student.name.startswith(("byt5_", "mt5_", "umt5_"))
+    its_own = (".gin", "t5_1_1_tiny")
+    names_its_own = student.name.endswith(its_own) or student.name.startswith(("byt5_", "mt5_", "umt5_"))
     if not file or names_its_own or any(binding.startswith(name) for binding in bindings):
         return bindings
     return (f"{name} = {file!r}", *bindings)

@@ -1,5 +1,7 @@
 """What a run by names adds for a language model: its tokenizer, and a dtype that the device computes fast."""
 
+import dataclasses
+
 from stepdistill_jax.launching.named import planning, students
 
 SMOLLM2, SMALL = students.find("smollm2_135m"), students.find("t5_1_1_small")
@@ -23,6 +25,8 @@ def test_the_environment_names_a_t5_s_vocabulary_and_no_language_model_s(tmp_pat
     monkeypatch.setenv("STEPDISTILL_VOCABULARY", "spiece.model")
     assert planning._with_vocabulary((), SMOLLM2, None) == ()
     assert planning._with_vocabulary((), SMALL, None) == ("datasets.vocabulary_choice.file = 'spiece.model'",)
+    # Whose vocabulary is the embedded problems' own.
+    assert planning._with_vocabulary((), dataclasses.replace(SMALL, name="t5_1_1_tiny"), None) == ()
 
 
 def test_a_cpu_computes_a_language_model_in_float32_unless_told_otherwise():
