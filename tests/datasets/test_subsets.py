@@ -39,7 +39,7 @@ def problems(tmp_path, monkeypatch, register_dataset):
 def choose(**chosen):
     gin.clear_config()
     for name, value in chosen.items():
-        gin.bind_parameter(f"{choices.__name__}.task_choices.{name}", value)
+        gin.bind_parameter(f"datasets.task_choices.{name}", value)
 
 
 def ids_of(task, split="train"):
