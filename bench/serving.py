@@ -1,21 +1,25 @@
 """`stepdistill serve` under load: many clients on loopback, then a bad day, then SIGTERM while they ask.
 
-    python bench/serving.py PATH [--requests 10000] [--clients 64] [--batch_rows 32] [--threads 2]
+    python bench/serving.py PATH [--requests 10000] [--clients 64] [--batch_rows 32] [--threads 2] [--long_every 50] [--stops 100]
 
 PATH is a run or an export whose texts are tickets (bench/small_student.py). Offline, the same texts go through `Predictor` at once, in a process
 with as many threads; clients and server share the machine's cores. Printed: requests a second against offline, p50 and p99, what was
-lost, memory; then what a slow client, a huge body and bad JSON get while others go on; then how the server ends under load.
+lost, memory after each tenth; then what a slow client, a huge body and bad JSON get while others go on; then how the server ends
+under load. With `--long_every N` each N-th text is eight tickets; with `--stops N` that many servers more are ended under load.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from small_student import ticket
@@ -44,23 +48,52 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--batch_rows", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--long_every", type=int, metavar="N", help="each N-th text is eight tickets")
+    parser.add_argument("--stops", type=int, default=0, help="servers more that are ended under load")
     args = parser.parse_args()
     limit_thread_pools(args.threads)
-    texts = [ticket(20_000 + number)["text"] for number in range(args.requests)]
+    texts = _texts(args.requests, args.long_every)
     offline_seconds, labels = _offline(args, texts)
     print(f"offline: {len(texts) / offline_seconds:,.1f} labels/s")
+    begin = time.perf_counter()
+    with _server(args) as server:
+        port = _ready(server)
+        print(f"ready in {time.perf_counter() - begin:.1f} s")
+        asyncio.run(_load(port, texts, labels, args.clients, len(texts) / offline_seconds, server.pid))
+        asyncio.run(_bad_day(port, texts[:400]))
+        asyncio.run(_stop(port, texts, args.clients, server, after=2))
+    _stop_often(args, texts)
+
+
+def _texts(count: int, long_every: int | None) -> list[str]:
+    texts = [ticket(20_000 + number)["text"] for number in range(count)]
+    if long_every:
+        texts[::long_every] = [" ".join([text] * 8) for text in texts[::long_every]]
+    return texts
+
+
+@contextlib.contextmanager
+def _server(args: argparse.Namespace) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "stepdistill_jax", "serve", str(args.path), "--port", "0"]
     command += ["--threads", str(args.threads), "--batch_rows", str(args.batch_rows)]
-    begin = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            port = _ready(server)
-            print(f"ready in {time.perf_counter() - begin:.1f} s")
-            asyncio.run(_load(port, texts, labels, args.clients, len(texts) / offline_seconds, server.pid))
-            asyncio.run(_bad_day(port, texts[:400]))
-            asyncio.run(_stop(port, texts, args.clients, server))
+            yield server
         finally:
             server.kill()
+
+
+def _stop_often(args: argparse.Namespace, texts: list[str]) -> None:
+    """Ends `args.stops` servers, each at another moment of its load."""
+    ends = Counter()
+    for number in range(args.stops):
+        with _server(args) as server, contextlib.redirect_stdout(None):
+            lost, status = asyncio.run(
+                _stop(_ready(server), texts, args.clients, server, after=random.Random(number).uniform(0, 1))
+            )
+        ends[f"status {status}, {lost} answers lost"] += 1
+    if ends:
+        print(f"{args.stops} servers ended under load: {dict(ends)}")
 
 
 def _offline(args: argparse.Namespace, texts: list[str]) -> tuple[float, list[str]]:
@@ -113,7 +146,7 @@ class Client:
 async def _load(
     port: int, texts: list[str], labels: list[str], clients: int, offline: float, pid: int
 ) -> None:
-    numbers, seconds, wrong = iter(range(len(texts))), [], Counter()
+    numbers, seconds, wrong, memory = iter(range(len(texts))), [], Counter(), []
 
     async def client() -> None:
         one = Client(port)
@@ -122,6 +155,8 @@ async def _load(
             begin = time.perf_counter()
             status, answer = await one.ask(body)
             seconds.append(time.perf_counter() - begin)
+            if len(seconds) % (len(texts) // 10 or 1) == 0:
+                memory.append(_memory(pid))
             if status != 200:
                 wrong[status] += 1
             elif json.loads(answer)["label"] != labels[number]:
@@ -136,7 +171,7 @@ async def _load(
     print(
         f"{len(texts):,} requests of {clients} clients: {len(seconds):,} answered, not as offline: {dict(wrong) or 'none'}; "
         f"{rate:,.1f} a second, {100 * rate / offline:.0f} % of offline; p50 {1000 * seconds[len(seconds) // 2]:,.0f} ms, "
-        f"p99 {1000 * seconds[int(0.99 * len(seconds))]:,.0f} ms; memory {before:,.0f} -> {_memory(pid):,.0f} MB"
+        f"p99 {1000 * seconds[int(0.99 * len(seconds))]:,.0f} ms; memory {before:,.0f}, then {' '.join(f'{each:,.0f}' for each in memory)} MB"
     )
 
 
@@ -180,7 +215,10 @@ async def _bad_day(port: int, texts: list[str]) -> None:
     )
 
 
-async def _stop(port: int, texts: list[str], clients: int, server: subprocess.Popen) -> None:
+async def _stop(
+    port: int, texts: list[str], clients: int, server: subprocess.Popen, *, after: float
+) -> tuple[int, int]:
+    """(answers lost, exit status) of a server that gets SIGTERM `after` seconds of load."""
     statuses, ends, lost = Counter(), Counter(), 0
 
     async def client(mine: list[str]) -> None:
@@ -199,7 +237,7 @@ async def _stop(port: int, texts: list[str], clients: int, server: subprocess.Po
         ends["had asked all"] += 1
 
     asking = [asyncio.create_task(client(texts[start::clients])) for start in range(clients)]
-    await asyncio.sleep(2)
+    await asyncio.sleep(after)
     begin = time.perf_counter()
     server.send_signal(signal.SIGTERM)
     await asyncio.gather(*asking)
@@ -208,6 +246,7 @@ async def _stop(port: int, texts: list[str], clients: int, server: subprocess.Po
         f"SIGTERM under load: {dict(statuses)}, then {dict(ends)}; {lost} lost; exit status {status} after "
         f"{time.perf_counter() - begin:.2f} s"
     )
+    return lost, status
 
 
 def _memory(pid: int) -> float:
