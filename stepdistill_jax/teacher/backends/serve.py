@@ -35,16 +35,16 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.port < 65536:
         raise ValueError(f"--port={args.port}; use 0 to 65535.")
     options = smollm2.ServerOptions(threads=args.threads, slots=args.slots, context=args.context)
-    with smollm2.running(options, port=args.port) as server:
-        print(
-            f"{smollm2.MODEL} answers at {server.url}; ask it by --teacher openai:{smollm2.MODEL} --api completions "
-            f"--base_url {server.url}. Ctrl-C ends it.",
-            flush=True,
-        )
-        # The server's process ends with this one's; SIGTERM ends the wait as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
+    # The server's process ends with this one's. SIGTERM ends it as Ctrl-C does, also while it starts.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with smollm2.running(options, port=args.port) as server:
+            print(
+                f"{smollm2.MODEL} answers at {server.url}; ask it by --teacher openai:{smollm2.MODEL} --api completions "
+                f"--base_url {server.url}. Ctrl-C ends it.",
+                flush=True,
+            )
             server.wait()
-        except KeyboardInterrupt:
-            return
-        raise ValueError(f"The server of smollm2 at {server.url} has ended by itself.")
+            raise ValueError(f"The server of smollm2 at {server.url} has ended by itself.")
+    except KeyboardInterrupt:
+        return
