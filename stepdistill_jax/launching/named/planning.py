@@ -32,6 +32,9 @@ def plan(settings: Settings, *, data_dir: str | os.PathLike[str] | None = None) 
     Raises:
       ValueError, FileNotFoundError: one line that names the setting that can't be, and the mend.
     """
+    settings = dataclasses.replace(
+        settings, prefixes=settings.prefixes or os.environ.get("STEPDISTILL_PREFIXES") or None
+    )
     check_numbers(settings)
     student = students.find(_student_of(settings))
     checkpoint = beginnings.checkpoint_of(settings.begin, student)
@@ -46,7 +49,6 @@ def plan(settings: Settings, *, data_dir: str | os.PathLike[str] | None = None) 
         teacher=teacher,
         rationale_weight=_rationale_weight(settings, method),
         learning_rate=settings.learning_rate or budget.learning_rate,
-        prefixes=settings.prefixes or os.environ.get("STEPDISTILL_PREFIXES"),
         output=settings.output or Path("runs") / settings.dataset,
         bindings=_for_this_device(
             _with_vocabulary(settings.bindings, student, checkpoint, embedded=embedded), student
@@ -86,15 +88,15 @@ def check_numbers(settings: Settings) -> None:
     if not 0 < settings.share <= 1:
         raise ValueError(f"--share={settings.share:g}: use a share above 0 and at most 1.")
     if settings.rationale_weight is not None and not 0 <= settings.rationale_weight < math.inf:
-        raise ValueError(f"--rationale_weight={settings.rationale_weight:g}: use 0 or more.")
+        raise ValueError(f"--rationale_weight={settings.rationale_weight:g}: use a finite number, 0 or more.")
     if settings.steps is not None and settings.epochs is not None:
         raise ValueError(f"--steps={settings.steps} and --epochs={settings.epochs:g}: give one of them.")
     for name in ("steps", "epochs", "batch_size", "learning_rate", "early_stopping", "eval_period", "inputs_length", "targets_length"):  # fmt: skip
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"--{name}={value:g}: use a number above 0.")
+            raise ValueError(f"--{name}={value:g}: use a finite number above 0.")
     if settings.prefixes not in (None, "paper", "code"):
-        raise ValueError(f"--prefixes={settings.prefixes}: use paper or code.")
+        raise ValueError(f"--prefixes={settings.prefixes} (or STEPDISTILL_PREFIXES): use paper or code.")
 
 
 @contextmanager

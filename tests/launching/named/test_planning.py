@@ -60,3 +60,9 @@ def test_a_cpu_computes_a_language_model_in_float32_unless_told_otherwise():
     told = ("llama.LlamaConfig.dtype = 'bfloat16'",)
     assert planning._for_this_device(told, SMOLLM2) == told
     assert planning._for_this_device((), SMALL) == ()
+
+
+def test_prefixes_that_the_environment_names_wrongly_are_found_at_once(monkeypatch):
+    monkeypatch.setenv("STEPDISTILL_PREFIXES", "papr")
+    with pytest.raises(ValueError, match=r"--prefixes=papr \(or STEPDISTILL_PREFIXES\): use paper or code"):
+        planning.plan(Settings("tickets", student="byt5_tiny"))
