@@ -64,7 +64,9 @@ def task_choices(
             )
     mixed_data = mixed_data or os.environ.get("STEPDISTILL_MIXED_DATA") or "refuse"
     if mixed_data not in ("refuse", "allow"):
-        raise ValueError(f"task_choices.mixed_data={mixed_data!r}; use 'refuse' or 'allow'.")
+        raise ValueError(
+            f"mixed_data={mixed_data!r} (task_choices.mixed_data, or STEPDISTILL_MIXED_DATA); use 'refuse' or 'allow'."
+        )
     if keep_newlines is not None and keep_newlines.split() != [keep_newlines]:
         raise ValueError(f"task_choices.keep_newlines={keep_newlines!r}; use one word, e.g. '<extra_id_99>'.")
     teacher = teacher or os.environ.get("STEPDISTILL_TEACHER")

@@ -2,6 +2,7 @@
 
 import os
 
+from stepdistill_jax.base import locations
 from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.datasets import described
 from stepdistill_jax.datasets.dataset import Dataset
@@ -35,4 +36,7 @@ def get(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     if name in described.names_in(data_dir):
         return described.find(name, data_dir)
     hint = nearest(name, names(data_dir)) or "; none is registered: `import tasks` registers ours"
-    raise ValueError(f"No dataset '{name}'{hint}.")
+    raise ValueError(
+        f"No dataset '{name}'{hint}. Those of tables are looked for in {locations.data_dir(data_dir)} (--data_dir, or "
+        "STEPDISTILL_DATA_DIR)."
+    )

@@ -3,6 +3,7 @@
 Tasks are registered before gin is read, and so a student's vocabulary is looked up whenever it is used: a gin file chooses it.
 """
 
+import contextlib
 import functools
 import os
 import sys
@@ -199,18 +200,40 @@ class SentencePieceFile(SentencePieceVocabulary):
 
     def _check(self) -> None:
         """Looks for the file until it has been found once."""
-        if not self._found and not self._is_there():
+        if not self._found and not self._is_reached():
             raise FileNotFoundError(_how_to_get(self.sentencepiece_model_file))
         self._found = True
+
+    def _is_reached(self) -> bool:
+        try:
+            return self._is_there()
+        except Exception as error:  # a bucket's client has errors of its own
+            if "://" not in (file := self.sentencepiece_model_file):
+                raise
+            raise FileNotFoundError(
+                f"The student's vocabulary {file} can't be reached ({error}); copy it here, and set {_what_names_it()} to the copy."
+            ) from error
 
 
 def _how_to_get(file: str) -> str:
     if file == str(t5_vocabulary_path(locations.data_dir())):
         return f"T5's vocabulary is not at {file}; run `stepdistill prepare t5_vocabulary`, or set STEPDISTILL_VOCABULARY."
-    return (
-        f"The student's vocabulary is not at {file}; set datasets.vocabulary_choice.file (in gin) or "
-        "STEPDISTILL_VOCABULARY to where it is."
-    )
+    return f"The student's vocabulary is not at {file}; set {_what_names_it()} to where it is."
+
+
+def _what_names_it() -> str:
+    """What has an effect in the configuration that was read: the macro of mT5's and umT5's files, or what the environment can't."""
+    for name, said in (
+        ("%SENTENCEPIECE_FILE", "the macro SENTENCEPIECE_FILE (in gin, or by --set)"),
+        (
+            "stepdistill_jax.datasets.vocabulary_choice.file",
+            "datasets.vocabulary_choice.file (in gin, or by --set)",
+        ),
+    ):
+        with contextlib.suppress(ValueError):  # gin's, where nothing binds it
+            gin.query_parameter(name)
+            return said
+    return "datasets.vocabulary_choice.file (in gin) or STEPDISTILL_VOCABULARY"
 
 
 def _has_sentinels(file: str) -> bool:

@@ -107,8 +107,9 @@ def train(
       verify_matching_vocabs_fn: checks a `DatasetConfig` against the model; None leaves that out.
       gc_period: steps between runs of Python's garbage collector; 0 leaves it to Python.
       log_examples: whether examples.jsonl gets the ids of each step's examples. T5X has no such argument.
-      describe_fn: called as (model_dir, model, train_dataset_cfg, content) by the first host before the first step, to note what
-        the model is; content is that of run.json. T5X has no such argument.
+      describe_fn: called as (model_dir, model, train_dataset_cfg, content, begin_with) by the first host before the first step, to
+        note what the model is; content is that of run.json, begin_with the checkpoint to begin with or None. T5X has no such
+        argument.
 
     Returns:
       (step, state) after the last step.
@@ -210,7 +211,7 @@ def train(
         preempted = False
         try:
             if describe_fn is not None and jax.process_index() == 0:
-                describe_fn(run.model_dir, model, train_dataset_cfg, content)
+                describe_fn(run.model_dir, model, train_dataset_cfg, content, begin_with)
             if not (evaluate_first and training.evaluate(state)):
                 state, preempted = training.take_steps(state, position, last_step, notice)
         finally:

@@ -156,8 +156,8 @@ def _export(
     run = Path(source).parent
     if "://" not in source and (run / "student.json").is_file():
         lines.append(
-            f"inputs need a prefix, which this folder does not name; `stepdistill export {run} --to huggingface` writes a model card, "
-            "with it, the choices and the scores"
+            f"inputs need a prefix, which this folder does not name; `stepdistill export {run} --to huggingface --output FOLDER` writes a "
+            "model card with it, the choices and the scores"
         )
     kind = "AutoModelForCausalLM" if is_decoder else "AutoModelForSeq2SeqLM"
     return [*lines, "load it:", f"  transformers.{kind}.from_pretrained({str(destination)!r})"]

@@ -21,9 +21,11 @@ from stepdistill_jax.engine.data.dataset_config import DatasetConfig
 from stepdistill_jax.engine.model import base_model, llama, models, network
 from stepdistill_jax.launching.task_modules import own_modules
 from stepdistill_jax.prediction.description import (
+    STUDENT,
     TOKENIZERS,
     StudentDescription,
     VocabularyFile,
+    read_description,
     write_description,
 )
 from stepdistill_jax.prediction.portable import choice_tokens
@@ -36,9 +38,15 @@ class NotPortable(ValueError):
 
 
 def describe(
-    run: Path, model: base_model.BaseTransformerModel, cfg: DatasetConfig, content: Mapping[str, Any]
+    run: Path,
+    model: base_model.BaseTransformerModel,
+    cfg: DatasetConfig,
+    content: Mapping[str, Any],
+    begins_with: str | os.PathLike[str] | None = None,
 ) -> None:
     """Writes RUN/student.json and RUN/vocabulary/, or says why data alone can't tell what the student is.
+
+    Says so where the checkpoint that it begins with is of a student of another vocabulary.
 
     Raises:
       ValueError: if the student could not tell two choices apart.
@@ -49,6 +57,8 @@ def describe(
     except NotPortable as error:
         say_once(f"{run} is not whole: {error}; to predict with it takes this machine's code.")
         return
+    if begins_with is not None:
+        _say_other_vocabulary(vocabulary, Path(begins_with))
     description = _description(
         cfg,
         network=network_fields,
@@ -58,6 +68,18 @@ def describe(
     )
     choice_tokens(description, model.output_vocabulary)
     write_description(run, description)
+
+
+def _say_other_vocabulary(vocabulary: VocabularyFile, checkpoint: Path) -> None:
+    """Ids of one vocabulary are other words in another, and as good as random parameters."""
+    if not (checkpoint.parent / STUDENT).is_file():
+        return
+    earlier = read_description(checkpoint.parent).vocabulary
+    if (earlier.kind, earlier.sha256) != (vocabulary.kind, vocabulary.sha256):
+        say_once(
+            f"{checkpoint} has learnt the ids of {earlier.file or earlier.kind}, and this run reads {vocabulary.file or vocabulary.kind}: "
+            "they mean other words. Name that vocabulary (datasets.vocabulary_choice.file), or begin with another checkpoint."
+        )
 
 
 def _description(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
+from stepdistill_jax.base.data_dir_flag import add_data_dir_flag, as_typed
 from stepdistill_jax.base.visible import shortened, spelled, told_plainly, visible, visible_line
 from stepdistill_jax.preparing.calls import is_given
 
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
         print(visible(f"  note: {note}"))
     print(visible(f"  licence: {manifest['licence']}"))
     if "first" in manifest:
-        print(f"  next: {_NEXT.format(manifest['dataset'])}")
+        print(f"  next: {visible_line(_NEXT.format(manifest['dataset']) + as_typed(args.data_dir))}")
 
 
 def table_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """`stepdistill teach`: its flags and its call. Those of `teach show` and `teach serve` are with what they do."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from stepdistill_jax.base.data_dir_flag import add_data_dir_flag
+from stepdistill_jax.base.data_dir_flag import add_data_dir_flag, as_typed
 from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.teacher import flags, prompt_flags
 
@@ -87,7 +88,6 @@ def _write_starter(args: argparse.Namespace) -> int:
         f"write its {missing} rationales, then" if missing else "see whether they lead to their labels, then"
     )
     print(visible_line(f"Wrote {path}: {args.prompt_from} worked examples. Next, {todo}:"))
-    print(
-        visible_line(f"stepdistill teach {args.name} --teacher openai:MODEL --base_url URL --prompt {path}")
-    )
+    command = f"stepdistill teach {args.name} --teacher openai:MODEL --base_url URL --prompt {shlex.quote(str(path))}"
+    print(visible_line(command + as_typed(args.data_dir)))
     return 0

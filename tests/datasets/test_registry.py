@@ -19,6 +19,13 @@ def test_error_names_the_nearest_dataset(register_dataset):
         datasets.get("ridles")
 
 
+def test_error_says_where_datasets_of_tables_were_looked_for(tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"looked for in {tmp_path} \(--data_dir, or STEPDISTILL_DATA_DIR\)"
+    ):
+        datasets.get("ridles", tmp_path)
+
+
 def test_the_same_name_twice_is_refused(register_dataset):
     register_dataset(name="riddles")
     with pytest.raises(ValueError, match="'riddles' is registered already"):

@@ -8,6 +8,7 @@ import seqio
 from small_vocabulary import END, START, write_tokenizer
 
 from stepdistill_jax import datasets
+from stepdistill_jax.datasets import vocabularies
 from stepdistill_jax.datasets.text_vocabularies import TokenizersVocabulary
 from stepdistill_jax.engine.data import content_key
 from stepdistill_jax.launching import launch, task_modules
@@ -23,6 +24,42 @@ def test_the_t5_vocabulary_can_be_named_and_compared_before_it_is_there(data_fol
 def test_using_a_vocabulary_that_is_not_there_says_how_to_get_it(data_folder):
     with pytest.raises(FileNotFoundError, match="run `stepdistill prepare t5_vocabulary`"):
         copy.deepcopy(datasets.vocabulary()).encode("hello")
+
+
+@pytest.fixture
+def no_bindings():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def test_what_is_advised_has_an_effect_in_the_configuration(no_bindings, monkeypatch):
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", "nowhere.model")
+    with pytest.raises(FileNotFoundError, match="or STEPDISTILL_VOCABULARY to where it is"):
+        datasets.vocabulary().encode("hello")
+    gin.parse_config("stepdistill_jax.datasets.vocabulary_choice.file = 'away.model'")
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"away\.model; set datasets\.vocabulary_choice\.file \(in gin, or by --set\) to",
+    ):
+        datasets.vocabulary().encode("hello")
+    gin.parse_config("SENTENCEPIECE_FILE = 'gone.model'")
+    gin.parse_config("stepdistill_jax.datasets.vocabulary_choice.file = %SENTENCEPIECE_FILE")
+    with pytest.raises(FileNotFoundError, match=r"gone\.model; set the macro SENTENCEPIECE_FILE"):
+        datasets.vocabulary().encode("hello")
+
+
+def test_a_vocabulary_in_a_bucket_that_is_not_reached_is_one_line(no_bindings, monkeypatch):
+    def unreachable(_):
+        raise RuntimeError("no host answers")
+
+    monkeypatch.setenv("STEPDISTILL_VOCABULARY", "gs://bucket/mt5.model")
+    monkeypatch.setattr(vocabularies.SentencePieceFile, "_is_there", unreachable)
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"gs://bucket/mt5\.model can't be reached \(no host answers\); copy it here, and set",
+    ):
+        datasets.vocabulary().encode("hello")
 
 
 def test_the_t5_vocabulary_gives_t5_ids(shared, data_folder):

@@ -157,6 +157,12 @@ def test_a_mistake_is_one_line_with_its_mend(error_of_names, arguments, parts):
     assert [part for part in parts if part not in line] == []
 
 
+def test_what_the_environment_says_wrongly_is_one_line_without_gin_s_calls(error_of_names, monkeypatch):
+    monkeypatch.setenv("STEPDISTILL_MIXED_DATA", "alow")
+    line = error_of_names("wordproblems", "--student", "byt5_tiny")
+    assert line.endswith("STEPDISTILL_MIXED_DATA); use 'refuse' or 'allow'.")
+
+
 def test_a_split_without_examples_is_named(data_dir, error_of_names, tmp_path, monkeypatch):
     from stepdistill_jax.datasets import preparation
 

@@ -1,6 +1,7 @@
 """What a run says of its student, and which students data alone cannot describe."""
 
 import dataclasses
+import shutil
 import types
 
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def fruit(monkeypatch):
 def describe(fruit, tmp_path):
     """describe(task, config=…, words=…) -> what student.json says; None where there is none."""
 
-    def make(task="fruit_step_by_step", *, module=None, words=None, outputs=None):
+    def make(task="fruit_step_by_step", *, module=None, words=None, outputs=None, begins_with=None):
         words = words or ByteVocabulary()
         model = types.SimpleNamespace(
             module=module or network.Transformer(tiny_config(vocab_size=384)),
@@ -57,7 +58,7 @@ def describe(fruit, tmp_path):
             shuffle=True,
             seed=0,
         )
-        whole_runs.describe(tmp_path, model, cfg, CONTENT)
+        whole_runs.describe(tmp_path, model, cfg, CONTENT, begins_with)
         return read_description(tmp_path) if (tmp_path / "student.json").exists() else None
 
     return make
@@ -137,6 +138,20 @@ def test_the_vocabulary_s_file_travels_with_the_run(describe, tmp_path):
     said = describe(words=SentencePieceVocabulary(str(file), extra_ids=7))
     assert (said.vocabulary.file, said.vocabulary.extra_ids) == ("vocabulary/small.model", 7)
     assert (tmp_path / said.vocabulary.file).read_bytes() == file.read_bytes()
+
+
+def test_a_checkpoint_of_another_vocabulary_is_told(describe, tmp_path, capsys):
+    words = SentencePieceVocabulary(str(write_vocabulary(tmp_path / "small.model")), extra_ids=7)
+    describe(words=words)
+    earlier = shutil.copytree(tmp_path, tmp_path / "earlier") / "checkpoint_9"
+    describe(words=words, begins_with=earlier)
+    describe(begins_with=tmp_path / "converted" / "checkpoint_0")  # where no student.json tells
+    assert capsys.readouterr().err == ""
+    describe(begins_with=earlier)
+    said = capsys.readouterr().err
+    assert (
+        f"{earlier} has learnt the ids of vocabulary/small.model, and this run reads bytes: they mean" in said
+    )
 
 
 class OwnNetwork(network.Transformer):

@@ -41,6 +41,7 @@ def test_a_table_is_prepared_and_told(prepare, table, tmp_path):
     assert """  first row: 'lamp 0, "quoted"\\nsecond line' -> 'lamp'\n""" in said
     assert "(csv, divided by ',')" in said
     assert "  licence: not stated\n  next: stepdistill teach things --teacher" in said
+    assert said.rstrip().endswith(f"--base_url URL --data_dir {tmp_path / 'DATA'}")
     assert prepare(table, "--inputs", "text", "--label", "kind")[1].startswith(
         "things: 24 train / 3 validation"
     )

@@ -37,6 +37,7 @@ _PACKAGES = (
     "sentencepiece",
     "numpy",
 )
+_SAID_SETTINGS = 8  # that changed, by name
 
 
 def check_unchanged(model_dir: Path, earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -104,6 +105,34 @@ def _say_other_versions(model_dir: Path, last: Mapping[str, Any], this: Mapping[
     ]
     if different:
         say_once(f"{model_dir} goes on under other versions: {', '.join(different)}.")
+
+
+def read_config(model_dir: Path) -> dict[str, str]:
+    """The bindings of config.gin, name -> value as text; {} where there is none."""
+    path = model_dir / "config.gin"
+    found: dict[str, str] = {}
+    name = ""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        if line.startswith("    "):  # of the value before
+            found[name] = f"{found.get(name, '')} {line.strip()}".strip()
+        elif " = " in line and not line.startswith("#"):
+            name, _, value = line.partition(" = ")
+            found[name] = value.removesuffix("\\").strip()
+    return found
+
+
+def say_other_settings(model_dir: Path, before: Mapping[str, str]) -> None:
+    """Says what config.gin binds otherwise than `before`, when the run was last started; a run may have been moved."""
+    now = read_config(model_dir)
+    different = [
+        f"{name} = {now.get(name, 'its default')} (was {before.get(name, 'its default')})"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name) and name != "MODEL_DIR"
+    ]
+    if before and different:
+        said, more = different[:_SAID_SETTINGS], len(different) - _SAID_SETTINGS
+        also = f", and {more} more, which config.gin has" if more > 0 else ""
+        say_once(f"{model_dir} goes on with other settings: {', '.join(said)}{also}.")
 
 
 def read_run_json(model_dir: Path) -> dict[str, Any]:

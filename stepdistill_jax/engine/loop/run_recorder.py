@@ -150,7 +150,9 @@ class RunRecorder:
             self._examples = whole_files.JsonLines(self.model_dir / "examples.jsonl", keep_up_to_step=kept)
         self._train_writer = metric_writers.SummaryWriter(str(self.model_dir / "train"))
         self._eval_writers: dict[str, metric_writers.SummaryWriter] = {}
+        before = run_folder.read_config(self.model_dir) if self.resumes_at is not None else {}
         summarize_config_fn(str(self.model_dir), self._train_writer, step)
+        run_folder.say_other_settings(self.model_dir, before)
         return first_step
 
     def start_progress(self, step: int, last_step: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stepdistill_jax.launching.named import settings as named_settings
 from stepdistill_jax.launching.named.settings import Settings
+from stepdistill_jax.launching.named.students import TOKENIZER, VOCABULARY_FILE, names_its_vocabulary
 
 # What was chosen for a setting is chosen anew where that one is changed.
 _FOLLOWS = {
@@ -63,11 +64,25 @@ def read(run: Path, changes: Mapping[str, Any], parse: Parse) -> Again:
     args = parse(command[2:])
     kept = {name: value for name, value in named_settings.given(args).items() if name not in _let_go(changes)}
     values = {**kept, **changes, "output": output}
+    values["bindings"] = _bindings(kept.get("bindings", ()), changes)
     return Again(Settings(args.dataset, **values), config, output, args.tfds_data_dir)
 
 
 def _let_go(changes: Mapping[str, Any]) -> set[str]:
     return {follower for name in changes for follower in _FOLLOWS.get(name, ())}
+
+
+def _bindings(kept: Sequence[str], changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The run's own, but for those that `changes` bind anew and the vocabulary of another student; then those of `changes`."""
+    added = tuple(changes.get("bindings", ()))
+    let_go = {_name(binding) for binding in added}
+    if student := changes.get("student"):
+        let_go |= {TOKENIZER, VOCABULARY_FILE} if names_its_vocabulary(student) else {TOKENIZER}
+    return (*(binding for binding in kept if _name(binding) not in let_go), *added)
+
+
+def _name(binding: str) -> str:
+    return binding.partition("=")[0].strip()
 
 
 def _command_of(run: Path) -> list[str]:

@@ -28,6 +28,11 @@ def tokenizer_beside(checkpoint: str | None) -> str | None:
     return str(file) if file.is_file() else None
 
 
+def is_of_a_run(checkpoint: str) -> bool:
+    """Whether a checkpoint lies in the folder of a run that we trained, not in one of a converted model."""
+    return "://" not in checkpoint and (Path(checkpoint).absolute().parent / "run.json").is_file()
+
+
 def checkpoint_of(begin: str | None, student: Student) -> str | None:
     """The checkpoint that --from names, of a folder of several the newest; None for random parameters.
 

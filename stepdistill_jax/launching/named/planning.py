@@ -1,12 +1,14 @@
 """From what a run by names is told to all that it needs: checked first, then filled up from the data."""
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stepdistill_jax.base import locations
 from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.base.methods import METHODS, Method
 from stepdistill_jax.launching.named import beginnings, measuring, students
@@ -30,6 +32,9 @@ def plan(settings: Settings, *, data_dir: str | os.PathLike[str] | None = None) 
     Raises:
       ValueError, FileNotFoundError: one line that names the setting that can't be, and the mend.
     """
+    settings = dataclasses.replace(
+        settings, prefixes=settings.prefixes or os.environ.get("STEPDISTILL_PREFIXES") or None
+    )
     check_numbers(settings)
     student = students.find(_student_of(settings))
     checkpoint = beginnings.checkpoint_of(settings.begin, student)
@@ -44,9 +49,10 @@ def plan(settings: Settings, *, data_dir: str | os.PathLike[str] | None = None) 
         teacher=teacher,
         rationale_weight=_rationale_weight(settings, method),
         learning_rate=settings.learning_rate or budget.learning_rate,
-        prefixes=settings.prefixes or os.environ.get("STEPDISTILL_PREFIXES"),
         output=settings.output or Path("runs") / settings.dataset,
-        bindings=_for_this_device(_with_vocabulary(settings.bindings, student, checkpoint), student),
+        bindings=_for_this_device(
+            _with_vocabulary(settings.bindings, student, checkpoint, embedded=embedded), student
+        ),
     )
     known = Plan(filled, student, budget, checkpoint, embedded)
     if any(getattr(filled, name) is None for name in _OPEN):
@@ -81,16 +87,16 @@ def check_numbers(settings: Settings) -> None:
     """
     if not 0 < settings.share <= 1:
         raise ValueError(f"--share={settings.share:g}: use a share above 0 and at most 1.")
-    if settings.rationale_weight is not None and settings.rationale_weight < 0:
-        raise ValueError(f"--rationale_weight={settings.rationale_weight:g}: use 0 or more.")
+    if settings.rationale_weight is not None and not 0 <= settings.rationale_weight < math.inf:
+        raise ValueError(f"--rationale_weight={settings.rationale_weight:g}: use a finite number, 0 or more.")
     if settings.steps is not None and settings.epochs is not None:
         raise ValueError(f"--steps={settings.steps} and --epochs={settings.epochs:g}: give one of them.")
     for name in ("steps", "epochs", "batch_size", "learning_rate", "early_stopping", "eval_period", "inputs_length", "targets_length"):  # fmt: skip
         value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"--{name}={value:g}: use a number above 0.")
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"--{name}={value:g}: use a finite number above 0.")
     if settings.prefixes not in (None, "paper", "code"):
-        raise ValueError(f"--prefixes={settings.prefixes}: use paper or code.")
+        raise ValueError(f"--prefixes={settings.prefixes} (or STEPDISTILL_PREFIXES): use paper or code.")
 
 
 @contextmanager
@@ -153,21 +159,34 @@ def _check_vocabulary(student: students.Student, dataset: str, *, embedded: bool
 
 
 def _with_vocabulary(
-    bindings: tuple[str, ...], student: students.Student, checkpoint: str | None
+    bindings: tuple[str, ...], student: students.Student, checkpoint: str | None, *, embedded: bool = False
 ) -> tuple[str, ...]:
-    """With the vocabulary beside a language model's checkpoint, or that the environment names, so that the command says it, too."""
+    """With the vocabulary beside a language model's checkpoint, or a T5's that the data folder's would not be, so that the command
+    says it, too."""
+    name, file = students.VOCABULARY_FILE, None
     if student.is_decoder_only:
-        tokenizer = None if student.name.endswith(".gin") else beginnings.tokenizer_beside(checkpoint)
-        if tokenizer is None or any(binding.startswith("TOKENIZER") for binding in bindings):
-            return bindings
-        return (f"TOKENIZER = {tokenizer!r}", *bindings)
-    file = os.environ.get("STEPDISTILL_VOCABULARY")
-    name = "datasets.vocabulary_choice.file"
-    its_own = (".gin", "t5_1_1_tiny")
-    names_its_own = student.name.endswith(its_own) or student.name.startswith(("byt5_", "mt5_", "umt5_"))
-    if not file or names_its_own or any(binding.startswith(name) for binding in bindings):
+        name = students.TOKENIZER
+        file = None if student.name.endswith(".gin") else beginnings.tokenizer_beside(checkpoint)
+    elif not students.names_its_vocabulary(student.name):
+        file = _of_a_t5(student, checkpoint, embedded=embedded)
+    if file is None or any(binding.startswith(name) for binding in bindings):
         return bindings
     return (f"{name} = {file!r}", *bindings)
+
+
+def _of_a_t5(student: students.Student, checkpoint: str | None, *, embedded: bool) -> str | None:
+    """The file that a T5 with T5's vocabulary is to be told; None where its tasks have the right one by themselves.
+
+    Embedded data have pieces of their own, which a student learns from scratch, and none that was pretrained knows.
+    """
+    from stepdistill_jax.datasets.vocabulary_files import t5_vocabulary_path
+
+    named = os.environ.get("STEPDISTILL_VOCABULARY") or None
+    if not embedded:
+        return named
+    if checkpoint is None or not student.is_published or beginnings.is_of_a_run(checkpoint):
+        return None
+    return named or str(t5_vocabulary_path(locations.data_dir()))
 
 
 def _for_this_device(bindings: tuple[str, ...], student: students.Student) -> tuple[str, ...]:

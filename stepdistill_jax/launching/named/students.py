@@ -8,6 +8,9 @@ from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.interop.model_gin import read_bindings
 
 SCRATCH = "scratch"
+# What says a vocabulary in gin: a language model's, and that of the tasks.
+TOKENIZER = "TOKENIZER"
+VOCABULARY_FILE = "datasets.vocabulary_choice.file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +132,12 @@ def find(name: str) -> Student:
         )
     file = f"gin/models/{name}.gin"
     return Student(name, file, _size_in(name), _is_decoder_only(own_files.root() / file))
+
+
+def names_its_vocabulary(name: str) -> bool:
+    """Whether the student's gin file says which vocabulary it has, or it has the embedded one: all but those with T5's."""
+    has_t5_s = name.startswith(("t5_", "flan_t5_")) and not name.endswith((".gin", "_tiny"))
+    return not has_t5_s
 
 
 def _is_decoder_only(gin_file: Path) -> bool:

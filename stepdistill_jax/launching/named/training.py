@@ -77,7 +77,7 @@ def _planned(settings: Settings, data_dir: str | os.PathLike[str] | None) -> Pla
 
     from stepdistill_jax.base import quiet
     from stepdistill_jax.engine.hardware.present_devices import check_devices
-    from stepdistill_jax.launching import task_modules
+    from stepdistill_jax.launching import launch, task_modules
     from stepdistill_jax.launching.named import planning
 
     planning.check_numbers(settings)
@@ -85,7 +85,7 @@ def _planned(settings: Settings, data_dir: str | os.PathLike[str] | None) -> Pla
     quiet.import_tensorflow()
     task_modules.load_tasks()
     gin.clear_config()  # what an earlier run in this process was told
-    return planning.plan(settings, data_dir=data_dir)
+    return launch.configured(planning.plan, settings, data_dir=data_dir)
 
 
 def _command(known: Plan, data_dir: str | os.PathLike[str] | None) -> list[str]:

@@ -162,7 +162,9 @@ def test_whoever_allows_it_goes_on_and_is_told(riddles, source_folder, monkeypat
     assert "does not belong to" in lines[0]
     assert "Allowed, and noted in run.json: " in capsys.readouterr().err
     monkeypatch.setenv("STEPDISTILL_MIXED_DATA", "perhaps")
-    with pytest.raises(ValueError, match="mixed_data='perhaps'; use 'refuse' or 'allow'"):
+    with pytest.raises(
+        ValueError, match=r"mixed_data='perhaps' \(.*STEPDISTILL_MIXED_DATA\); use 'refuse' or 'allow'"
+    ):
         contents.check_together(config())
 
 

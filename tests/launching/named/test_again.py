@@ -40,6 +40,22 @@ def test_what_is_given_besides_takes_the_place_of_what_was(tmp_path):
     assert found.output == tmp_path / "other"
 
 
+def test_a_binding_more_leaves_the_others_as_they_were(tmp_path):
+    told = Settings(**{**TOLD.__dict__, "bindings": ("DROPOUT_RATE = 0", "WARMUP_STEPS = 7")})
+    run = run_of(tmp_path / "run", settings.command_of(told))
+    assert read(run).settings.bindings == told.bindings
+    changed = read(run, bindings=("WARMUP_STEPS = 9", "PACK = False")).settings
+    assert changed.bindings == ("DROPOUT_RATE = 0", "WARMUP_STEPS = 9", "PACK = False")
+
+
+def test_another_student_does_not_keep_the_vocabulary_of_the_first(tmp_path):
+    file, tokenizer = "datasets.vocabulary_choice.file = 'spiece.model'", "TOKENIZER = 'tokenizer.json'"
+    told = Settings(**{**TOLD.__dict__, "bindings": (file, tokenizer, "DROPOUT_RATE = 0")})
+    run = run_of(tmp_path / "run", settings.command_of(told))
+    assert read(run, student="byt5_tiny").settings.bindings == ("DROPOUT_RATE = 0",)
+    assert read(run, student="t5_1_1_base").settings.bindings == (file, "DROPOUT_RATE = 0")
+
+
 def test_what_was_chosen_for_a_method_or_student_is_chosen_anew(tmp_path):
     told = Settings("tickets", student="byt5_tiny", begin="scratch", teacher="gpt", rationale_weight=1.0, learning_rate=0.01,
                     steps=480, eval_period=48, batch_size=8, inputs_length=256, targets_length=64)  # fmt: skip

@@ -116,6 +116,9 @@ def test_the_command_writes_it_beside_the_data(plums, capsys):
     assert path.exists()
     said = capsys.readouterr().out
     assert f"Wrote {path}: 2 worked examples." in said
-    assert f"stepdistill teach plums --teacher openai:MODEL --base_url URL --prompt {path}" in said
+    assert (
+        f"stepdistill teach plums --teacher openai:MODEL --base_url URL --prompt {path} --data_dir {plums.data_dir}"
+        in said
+    )
     assert cli.main(["teach", "plums", "--data_dir", str(plums.data_dir)]) == 2
     assert "--teacher is missing" in capsys.readouterr().err
