@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from decoder_folders import FAMILIES
+from small_gguf import write_file
 from small_vocabulary import END, START
 
 from stepdistill_jax import cli
@@ -87,52 +88,6 @@ def test_its_tokenizer_gives_the_same_ids(model, tmp_path, pre):
     assert after.pieces()[: before.vocab_size] == before.pieces()
     words = tokenizers.Tokenizer.from_file(back.vocabulary)
     assert words.decode(words.encode("how many").ids) == "how many"
-
-
-def write_file(path, *, architecture="llama", quantization=None, edit=lambda writer: None, **fields):
-    """A GGUF file of one layer, its matrices quantised; returns them as they come back of that."""
-    rng = np.random.default_rng(0)
-    embed, mlp, vocab = 64, 96, 300
-    shapes = {"token_embd": (vocab, embed), "output_norm": (embed,)}
-    shapes |= {f"blk.0.attn_{x}": (n, embed) for x, n in (("q", 64), ("k", 32), ("v", 32), ("output", 64))}
-    shapes |= {"blk.0.attn_norm": (embed,), "blk.0.ffn_norm": (embed,), "blk.0.ffn_down": (embed, mlp)}
-    shapes |= {"blk.0.ffn_gate": (mlp, embed), "blk.0.ffn_up": (mlp, embed)}
-    writer = gguf.GGUFWriter(path, architecture)
-    settings = {
-        "block_count": 1,
-        "embedding_length": embed,
-        "feed_forward_length": mlp,
-        "attention.head_count": 4,
-        "attention.head_count_kv": 2,
-    } | fields
-    for name, value in settings.items():
-        writer.add_uint32(f"{architecture}.{name}", value)
-    writer.add_layer_norm_rms_eps(1e-5)
-    letters = [chr(code) for code in range(0x21, 0x7F)] + ["Ġ", "ab"]
-    tokens = [START, END, *letters]
-    tokens += [f"[{i}]" for i in range(vocab - len(tokens))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, *[1] * (vocab - 2)])
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(1)
-    edit(writer)
-    read = {}
-    for name, shape in shapes.items():
-        numbers = rng.normal(size=shape).astype(np.float32)
-        if quantization is None or numbers.ndim == 1 or shape[-1] % 32:
-            writer.add_tensor(f"{name}.weight", numbers)
-        else:
-            packed = gguf.quants.quantize(numbers, quantization)
-            writer.add_tensor(f"{name}.weight", packed, raw_dtype=quantization)
-            numbers = gguf.quants.dequantize(packed, quantization)
-        read[name] = numbers
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return read
 
 
 KINDS = gguf.GGMLQuantizationType
