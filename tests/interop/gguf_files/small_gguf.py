@@ -6,7 +6,15 @@ from small_vocabulary import END, START
 
 
 def write_file(
-    path, *, architecture="llama", quantization=None, edit=lambda writer: None, embed=64, mlp=96, **fields
+    path,
+    *,
+    architecture="llama",
+    quantization=None,
+    edit=lambda writer: None,
+    embed=64,
+    mlp=96,
+    vocab=300,
+    **fields,
 ):
     """A GGUF file of one layer, its matrices quantised; returns them as they come back of that.
 
@@ -16,7 +24,6 @@ def write_file(
       fields: of the architecture, beside the sizes or in their place.
     """
     rng = np.random.default_rng(0)
-    vocab = 300
     shapes = {"token_embd": (vocab, embed), "output_norm": (embed,)}
     shapes |= {f"blk.0.attn_{x}": (n, embed) for x, n in (("q", embed), ("k", embed // 2), ("v", embed // 2))}
     shapes |= {"blk.0.attn_output": (embed, embed)}
