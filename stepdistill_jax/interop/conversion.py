@@ -13,7 +13,7 @@ from stepdistill_jax.interop.from_huggingface import ConvertedModel, convert_fro
 from stepdistill_jax.interop.gguf_files.from_gguf import Origin, convert_from_gguf
 from stepdistill_jax.interop.gguf_files.smollm2_wheel import SMOLLM2, model_file
 from stepdistill_jax.interop.hub import HUB, download
-from stepdistill_jax.interop.kept_files import SENTENCEPIECE, TOKENIZER_JSON
+from stepdistill_jax.interop.kept_files import ADAPTER, SENTENCEPIECE, TOKENIZER_JSON
 from stepdistill_jax.interop.lazy_array import cast
 from stepdistill_jax.interop.run_facts import BESIDE
 from stepdistill_jax.interop.to_huggingface import convert_to_huggingface
@@ -55,7 +55,8 @@ def convert(
             f"There is no folder {source}; name a Hugging Face folder, a GGUF file, a checkpoint_<step>, hf://OWNER/NAME or "
             f"{SMOLLM2}."
         )
-    is_huggingface = is_hub or gguf_file is not None or (Path(source) / "config.json").is_file()
+    is_folder = any((Path(source) / name).is_file() for name in ("config.json", ADAPTER))
+    is_huggingface = is_hub or gguf_file is not None or is_folder
     to = to or ("checkpoint" if is_huggingface else "hf")
     if to == "hf" and is_huggingface:
         what = (

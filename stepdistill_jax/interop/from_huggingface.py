@@ -25,7 +25,7 @@ from stepdistill_jax.interop.decoder_only.sizes import DecoderSizes
 from stepdistill_jax.interop.decoder_only.text_tokens import TextTokens, find_text_tokens
 from stepdistill_jax.interop.huggingface_weights import open_weights
 from stepdistill_jax.interop.json_files import read_json
-from stepdistill_jax.interop.kept_files import SENTENCEPIECE, TOKENIZER_JSON, copy_kept
+from stepdistill_jax.interop.kept_files import ADAPTER, SENTENCEPIECE, TOKENIZER_JSON, copy_kept
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray, cast
 from stepdistill_jax.interop.parameter import Parameter
 from stepdistill_jax.interop.run_facts import BESIDE, NETWORK_GIN
@@ -117,8 +117,13 @@ def convert_from_huggingface(
 
     Raises:
       FileNotFoundError: if config.json or weights are missing.
-      ValueError: lists every name and shape that is not the network's, or says which file is damaged.
+      ValueError: if it is an adapter, lists every name and shape that is not the network's, or says which file is damaged.
     """
+    if (source / ADAPTER).is_file():
+        raise ValueError(
+            f"{source} has an {ADAPTER}: its adapter (LoRA) is no part of the weights that are read. Merge it into its model first "
+            "(peft: merge_and_unload, then save_pretrained), and convert that folder."
+        )
     if not (source / "config.json").is_file():
         raise FileNotFoundError(f"{source} is no Hugging Face model: it has no config.json.")
 

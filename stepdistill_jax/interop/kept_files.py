@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 SENTENCEPIECE = "spiece.model"
+ADAPTER = "adapter_config.json"  # of peft, in a folder of its own or beside the weights that it changes
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TOKENIZER = (
     SENTENCEPIECE,

@@ -203,6 +203,7 @@ def test_every_wrong_tensor_is_named(decoder_folder, tmp_path):
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
         ("gemma3", {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]}, "every 1th layer"),
         ("smollm2", {"hidden_act": "gelu"}, "hidden_act='gelu' is none of silu"),
+        ("smollm2", {"rope_theta": None}, "rope_theta=None is no base of rotary positions"),
         ("smollm2", {"hidden_size": "16"}, "hidden_size='16' is no size"),
         ("smollm2", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor=0\.5; our network turns whole heads"),
         ("smollm2", {"quantization_config": {"bits": 4}}, "quantization_config="),

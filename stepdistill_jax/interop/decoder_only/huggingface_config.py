@@ -143,6 +143,9 @@ def _rope_of(config: Config, family: Family, problems: list[str]) -> dict[str, A
     said = nested.get(_GLOBAL, said)
     kind = said.get("rope_type", said.get("type", "default"))
     theta = said.get("rope_theta", config.get("rope_theta", family.rope_theta))
+    if not isinstance(theta, int | float) or theta <= 0:
+        problems.append(f"rope_theta={theta!r} is no base of rotary positions")
+        theta = family.rope_theta
     found: dict[str, Any] = {"rope_theta": float(theta)}
     if family.model_type == "gemma3_text":
         local = nested.get(_LOCAL, {})

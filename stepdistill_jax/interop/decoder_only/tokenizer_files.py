@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from stepdistill_jax.interop.decoder_only.text_tokens import TextTokens
-from stepdistill_jax.interop.json_files import write_json
+from stepdistill_jax.interop.json_files import read_json, write_json
 from stepdistill_jax.interop.kept_files import TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 
@@ -16,7 +16,8 @@ def ids_of(tokens: TextTokens | None) -> dict[str, int]:
 def write_tokenizer(folder: Path, tokenizer: Path | None, tokens: TextTokens | None) -> bool:
     """Writes tokenizer.json and generation_config.json, as far as `folder` does not have them already.
 
-    Another tokenizer.json than the student's gives way, with all that came with it.
+    Another tokenizer.json than the student's gives way, with all that came with it. A generation_config.json that stops at other
+    tokens gets the student's end besides.
 
     Returns:
       whether there is a tokenizer now.
@@ -37,6 +38,17 @@ def write_tokenizer(folder: Path, tokenizer: Path | None, tokens: TextTokens | N
                 "clean_up_tokenization_spaces": False,
             }
             write_json(folder / TOKENIZER_CONFIG, settings)
-        if not (folder / "generation_config.json").is_file():
-            write_json(folder / "generation_config.json", {**ids_of(tokens), "pad_token_id": tokens.start_id})
+        _write_generation(folder / "generation_config.json", tokens)
     return place.is_file()
+
+
+def _write_generation(place: Path, tokens: TextTokens) -> None:
+    """Where generation stops: a model that the student began with may have ended otherwise (Qwen's base models do)."""
+    if not place.is_file():
+        write_json(place, {**ids_of(tokens), "pad_token_id": tokens.start_id})
+        return
+    settings = read_json(place)
+    ends = settings.get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if tokens.end_id not in ends:
+        write_json(place, {**settings, "eos_token_id": [tokens.end_id, *ends]})

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stepdistill_jax.interop.gguf_files.parts import joined, part_paths
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, LazyArray
 
 # Of a file that is damaged, gguf's reader raises whatever its numbers lead to.
@@ -66,12 +67,22 @@ class GGUFFile:
 
 
 def open_gguf(path: Path) -> GGUFFile:
-    """Reads all but the tensors' numbers.
+    """Reads all but the tensors' numbers; of a model in parts, all of them, whichever is named.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is damaged, cut short, or no GGUF file.
+      FileNotFoundError: if there is no such file, or not every part.
+      ValueError: if it is damaged, cut short, of the other byte order, or no GGUF file.
     """
+    file = _open_part(path)
+    paths = part_paths(path, file.fields)
+    if len(paths) == 1:
+        return file
+    files = [_open_part(part) for part in paths]
+    tensors = joined(paths, [part.fields for part in files], [part.tensors for part in files])
+    return GGUFFile(path, files[0].fields, tensors)
+
+
+def _open_part(path: Path) -> GGUFFile:
     import gguf
 
     if not path.is_file():
@@ -83,6 +94,10 @@ def open_gguf(path: Path) -> GGUFFile:
     except _DAMAGE as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} is no whole GGUF file ({cause}); fetch it again.") from error
+    if reader.byte_order != "I":  # gguf swaps the header's numbers, not what it dequantises
+        raise ValueError(
+            f"{path} is written for machines of the other byte order (big-endian); take the model's usual file."
+        )
     return GGUFFile(path, fields, tensors)
 
 
@@ -109,8 +124,10 @@ def huggingface_tensors(file: GGUFFile) -> dict[str, LazyArray]:
         order = None
         if layer and layer[2] in names:
             known = f"model.layers.{layer[1]}.{names[layer[2]]}.{layer[3]}"
-            if file.architecture == "llama" and layer[2] in heads:
-                order = rows_of_halves(int(tensor.shape[-1]), heads[layer[2]])
+            rows = int(tensor.shape[-1])
+            turned = file.architecture == "llama" and layer[2] in heads
+            if turned and rows % (2 * heads[layer[2]]) == 0:  # other sizes are refused with the rest
+                order = rows_of_halves(rows, heads[layer[2]])
         shift = -1.0 if is_gemma and name.endswith("norm.weight") else 0.0
         found[known or name] = _lazy(file.path, tensor, order=order, shift=shift)
     return found

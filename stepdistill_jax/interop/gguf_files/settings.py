@@ -17,6 +17,25 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+_WANTED = (
+    "block_count",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
+)
+# Of these, another value than the one that is here changes the numbers, and our network does not compute it.
+_NEUTRAL = {
+    "expert_count": 0,
+    "attn_logit_softcapping": 0.0,
+    "final_logit_softcapping": 0.0,
+    "attention.causal": True,
+    "attention.scale": 0.0,
+    "attention.clamp_kqv": 0.0,
+    "embedding_scale": 0.0,
+    "residual_scale": 0.0,
+    "logit_scale": 0.0,
+}
 # llama.cpp's own rule: Gemma 3 of 27B, told by its layers, scales queries by the width of all heads.
 _LAYERS_OF_GEMMA_27B = 62
 
@@ -32,17 +51,8 @@ def config_of_gguf(file: GGUFFile) -> dict[str, Any]:
         raise ValueError(
             f"{file.path}: general.architecture={file.architecture!r}; we convert {', '.join(FAMILIES)} (SmolLM2 is 'llama')."
         )
-    lacking = [
-        name
-        for name in (
-            "block_count",
-            "embedding_length",
-            "feed_forward_length",
-            "attention.head_count",
-            "attention.layer_norm_rms_epsilon",
-        )
-        if file.of_architecture(name) is None
-    ]
+    window = ["attention.sliding_window"] if file.architecture == "gemma3" else []
+    lacking = [name for name in [*_WANTED, *window] if file.of_architecture(name) is None]
     if lacking or "token_embd.weight" not in file.tensors:
         raise ValueError(
             f"{file.path} lacks {', '.join(lacking) or 'token_embd.weight'}; take another conversion of the model."
@@ -73,8 +83,8 @@ def config_of_gguf(file: GGUFFile) -> dict[str, Any]:
     return config | {
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": embedding // heads if layers == _LAYERS_OF_GEMMA_27B else head_dim,
-        "sliding_window": file.of_architecture("attention.sliding_window", 1024),
-        "sliding_window_pattern": 6,
+        "sliding_window": file.of_architecture("attention.sliding_window"),
+        "sliding_window_pattern": file.of_architecture("attention.sliding_window_pattern", 6),
         "rope_local_base_freq": _shortest(file.of_architecture("rope.freq_base_swa", 10_000.0)),
     }
 
@@ -82,24 +92,35 @@ def config_of_gguf(file: GGUFFile) -> dict[str, Any]:
 def _refuse(file: GGUFFile) -> None:
     refused = [
         f"{file.architecture}.{name}={value!r}"
-        for name in ("expert_count", "attn_logit_softcapping", "final_logit_softcapping")
-        if (value := file.of_architecture(name))
+        for name, neutral in _NEUTRAL.items()
+        if (value := file.of_architecture(name, neutral)) != neutral
     ]
-    scaling = file.of_architecture("rope.scaling.type", "none")
-    if scaling != "none" and file.of_architecture("rope.scaling.factor", 1.0) != 1.0:
-        refused.append(f"{file.architecture}.rope.scaling.type={scaling!r}")
+    refused += _scaled_positions(file)
     heads = file.of_architecture("attention.head_count")
     kv_heads = file.of_architecture("attention.head_count_kv", heads)
     if not isinstance(heads, int) or not isinstance(kv_heads, int):
         refused.append("heads that differ from layer to layer")
+    elif min(heads, kv_heads) < 1 or heads % kv_heads:
+        refused.append(f"{heads} heads of queries to {kv_heads} of keys")
     else:
         width = file.of_architecture(
             "attention.key_length", file.of_architecture("embedding_length") // heads
         )
         if file.of_architecture("rope.dimension_count", width) != width:
             refused.append(f"rope.dimension_count of a part of a head's {width} features")
+    if not isinstance(file.of_architecture("attention.sliding_window_pattern", 6), int):
+        refused.append(f"{file.architecture}.attention.sliding_window_pattern that is no number")
     if refused:
         raise ValueError(f"{file.path} has {'; '.join(refused)}, which our network does not compute.")
+
+
+def _scaled_positions(file: GGUFFile) -> list[str]:
+    """llama.cpp takes a factor without a kind for a linear one, and knows an older name of the factor."""
+    factor = file.of_architecture("rope.scaling.factor") or file.of_architecture("rope.scale_linear") or 1.0
+    scaling = file.of_architecture("rope.scaling.type", "linear")
+    if scaling == "none" or factor == 1.0:
+        return []
+    return [f"{file.architecture}.rope.scaling.type={scaling!r} with a factor of {factor:g}"]
 
 
 def _shortest(value: float) -> float:

@@ -1,17 +1,24 @@
 """The tokenizer that a GGUF file has inside, as tokenizer.json: pairs of bytes, and how a text is cut before them.
 
 A GGUF file names the cut ('tokenizer.ggml.pre') and leaves the rest to llama.cpp. The patterns below are those of the models' own
-tokenizer.json. Vocabularies of SentencePiece ('llama', Gemma's) are refused: they need its scores and rules.
+tokenizer.json. Vocabularies of SentencePiece ('llama', Gemma's) are `sentencepiece_tokenizer`'s.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.interop.gguf_files.reading import GGUFFile
+from stepdistill_jax.interop.gguf_files.sentencepiece_tokenizer import (
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    scored_tokenizer,
+)
 from stepdistill_jax.interop.json_files import write_json
 from stepdistill_jax.interop.kept_files import TOKENIZER_CONFIG, TOKENIZER_JSON
 
-CONTROL, USER_DEFINED = 3, 4  # llama.cpp's types of tokens
+BYTE_PAIRS, SCORED_PAIRS = "gpt2", "llama"  # llama.cpp's names of the kinds
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -73,22 +80,27 @@ def tokenizer_json(file: GGUFFile) -> dict[str, Any]:
       ValueError: if it is of a kind that we do not rebuild.
     """
     kind, pre = file.fields.get("tokenizer.ggml.model"), file.fields.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2":
+    if kind not in (BYTE_PAIRS, SCORED_PAIRS):
         raise ValueError(
-            f"{file.path}: tokenizer.ggml.model={kind!r}; we rebuild 'gpt2' (pairs of bytes) alone. Convert the model's Hugging Face "
-            "folder, which has its tokenizer.json."
+            f"{file.path}: tokenizer.ggml.model={kind!r}; we rebuild {BYTE_PAIRS!r} and {SCORED_PAIRS!r} alone. Convert the model's "
+            "Hugging Face folder, which has its tokenizer.json."
         )
+    tokens = _tokens(file)
+    types = file.fields.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
+    if len(types) != len(tokens):
+        raise ValueError(
+            f"{file.path} has {len(types)} tokenizer.ggml.token_type for {len(tokens)} tokens; take another conversion of the model."
+        )
+    if kind == SCORED_PAIRS:
+        return scored_tokenizer(tokens, types, file.fields, where=str(file.path))
     if pre not in PRE_TOKENIZERS:
         raise ValueError(
             f"{file.path}: tokenizer.ggml.pre={pre!r}; we know how {', '.join(PRE_TOKENIZERS)} cut a text. Convert the model's "
             "Hugging Face folder, which has its tokenizer.json."
         )
-    tokens, merges = file.fields.get("tokenizer.ggml.tokens"), file.fields.get("tokenizer.ggml.merges")
-    if not tokens or merges is None:
-        raise ValueError(
-            f"{file.path} has no tokenizer.ggml.tokens or merges; take another conversion of the model."
-        )
-    types = file.fields.get("tokenizer.ggml.token_type") or [1] * len(tokens)
+    merges = file.fields.get("tokenizer.ggml.merges")
+    if merges is None:
+        raise ValueError(f"{file.path} has no tokenizer.ggml.merges; take another conversion of the model.")
     added = [
         {
             "id": token,
@@ -124,3 +136,15 @@ def tokenizer_json(file: GGUFFile) -> dict[str, Any]:
             "merges": [merge.split(" ", 1) for merge in merges],
         },
     }
+
+
+def _tokens(file: GGUFFile) -> list[str]:
+    tokens = file.fields.get("tokenizer.ggml.tokens")
+    if not tokens:
+        raise ValueError(f"{file.path} has no tokenizer.ggml.tokens; take another conversion of the model.")
+    if twice := sorted(token for token, count in Counter(tokens).items() if count > 1):
+        raise ValueError(
+            f"{file.path}: tokenizer.ggml.tokens has {twice[0]!r} more than once, so its id is not told; take another conversion of "
+            "the model."
+        )
+    return tokens

@@ -12,16 +12,12 @@ from stepdistill_jax.interop.decoder_only.huggingface_config import config_of_si
 from stepdistill_jax.interop.decoder_only.sizes import DecoderSizes
 from stepdistill_jax.interop.decoder_only.text_tokens import TextTokens
 from stepdistill_jax.interop.gguf_files import reading
+from stepdistill_jax.interop.gguf_files.sentencepiece_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED
 from stepdistill_jax.interop.gguf_files.settings import llama3_divisors
-from stepdistill_jax.interop.gguf_files.tokenizer import (
-    CONTROL,
-    PRE_TOKENIZERS,
-    USER_DEFINED,
-)
+from stepdistill_jax.interop.gguf_files.tokenizer import BYTE_PAIRS, PRE_TOKENIZERS
 from stepdistill_jax.interop.lazy_array import FLOAT_DTYPES, cast
 
 DTYPES = ("float16", "float32")
-_NORMAL, _UNUSED = 1, 5  # llama.cpp's types of tokens
 _CONTEXT = 8192  # tokens, where nothing says how many the model knows
 
 
@@ -116,7 +112,7 @@ def _add_tokenizer(
             f"{where} is of {model.get('type')}; llama.cpp gets pairs of bytes alone from here: export it --to huggingface."
         )
     names = {index: piece for piece, index in model["vocab"].items()}
-    types = dict.fromkeys(names, _NORMAL)
+    types = dict.fromkeys(names, NORMAL)
     for token in content["added_tokens"]:
         names[token["id"]] = token["content"]
         special = token["special"] or token["id"] in (tokens.start_id, tokens.end_id)
@@ -124,10 +120,10 @@ def _add_tokenizer(
     if max(names) >= vocab_size:
         names = {index: piece for index, piece in names.items() if index < vocab_size}
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(BYTE_PAIRS)
     writer.add_tokenizer_pre(_pre_tokenizer(content, where))
     writer.add_token_list([names.get(token, f"[PAD{token}]").encode() for token in range(vocab_size)])
-    writer.add_token_types([types.get(token, _UNUSED) for token in range(vocab_size)])
+    writer.add_token_types([types.get(token, UNUSED) for token in range(vocab_size)])
     writer.add_token_merges(merges)
     writer.add_bos_token_id(tokens.start_id)
     writer.add_eos_token_id(tokens.end_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base.vocabularies.sentencepiece_models import read_sentencepiece
+from stepdistill_jax.interop.scored_merges import merges_of_scores
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # sentencepiece_model.proto: ModelProto.SentencePiece.Type
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
@@ -114,17 +115,7 @@ def _bpe(model: Any, ids: dict[str, int]) -> dict[str, Any]:
         "byte_fallback": False,
         "ignore_merges": False,
         "vocab": ids,
-        "merges": _merges(model),
+        "merges": merges_of_scores(
+            {piece.piece: piece.score for piece in model.pieces if piece.type == _NORMAL}
+        ),
     }
-
-
-def _merges(model: Any) -> list[list[str]]:
-    """Every pair of pieces that makes a piece, the best scored piece first: the order in which SentencePiece merges."""
-    scores = {piece.piece: piece.score for piece in model.pieces if piece.type == _NORMAL}
-    merges = [
-        (-score, [piece[:cut], piece[cut:]])
-        for piece, score in scores.items()
-        for cut in range(1, len(piece))
-        if piece[:cut] in scores and piece[cut:] in scores
-    ]
-    return [pair for _, pair in sorted(merges, key=lambda merge: merge[0])]

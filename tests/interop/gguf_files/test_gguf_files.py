@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from decoder_folders import FAMILIES
+from small_gguf import write_file
 from small_vocabulary import END, START
 
 from stepdistill_jax import cli
@@ -89,52 +90,6 @@ def test_its_tokenizer_gives_the_same_ids(model, tmp_path, pre):
     assert words.decode(words.encode("how many").ids) == "how many"
 
 
-def write_file(path, *, architecture="llama", quantization=None, edit=lambda writer: None, **fields):
-    """A GGUF file of one layer, its matrices quantised; returns them as they come back of that."""
-    rng = np.random.default_rng(0)
-    embed, mlp, vocab = 64, 96, 300
-    shapes = {"token_embd": (vocab, embed), "output_norm": (embed,)}
-    shapes |= {f"blk.0.attn_{x}": (n, embed) for x, n in (("q", 64), ("k", 32), ("v", 32), ("output", 64))}
-    shapes |= {"blk.0.attn_norm": (embed,), "blk.0.ffn_norm": (embed,), "blk.0.ffn_down": (embed, mlp)}
-    shapes |= {"blk.0.ffn_gate": (mlp, embed), "blk.0.ffn_up": (mlp, embed)}
-    writer = gguf.GGUFWriter(path, architecture)
-    settings = {
-        "block_count": 1,
-        "embedding_length": embed,
-        "feed_forward_length": mlp,
-        "attention.head_count": 4,
-        "attention.head_count_kv": 2,
-    } | fields
-    for name, value in settings.items():
-        writer.add_uint32(f"{architecture}.{name}", value)
-    writer.add_layer_norm_rms_eps(1e-5)
-    letters = [chr(code) for code in range(0x21, 0x7F)] + ["Ġ", "ab"]
-    tokens = [START, END, *letters]
-    tokens += [f"[{i}]" for i in range(vocab - len(tokens))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, *[1] * (vocab - 2)])
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(1)
-    edit(writer)
-    read = {}
-    for name, shape in shapes.items():
-        numbers = rng.normal(size=shape).astype(np.float32)
-        if quantization is None or numbers.ndim == 1 or shape[-1] % 32:
-            writer.add_tensor(f"{name}.weight", numbers)
-        else:
-            packed = gguf.quants.quantize(numbers, quantization)
-            writer.add_tensor(f"{name}.weight", packed, raw_dtype=quantization)
-            numbers = gguf.quants.dequantize(packed, quantization)
-        read[name] = numbers
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return read
-
-
 KINDS = gguf.GGMLQuantizationType
 
 
@@ -186,7 +141,11 @@ def test_a_file_cut_anywhere_is_one_line_that_names_it(tmp_path):
         ({"architecture": "phi3"}, "general.architecture='phi3'; we convert llama, qwen2, qwen3, gemma3"),
         ({"expert_count": 8}, r"llama\.expert_count=8, which our network does not compute"),
         ({"rope.dimension_count": 8}, "rope.dimension_count of a part of a head's 16 features"),
-        ({"edit": lambda w: w.add_tokenizer_model("llama")}, "tokenizer.ggml.model='llama'; we rebuild 'gpt2'"),
+        ({"edit": lambda w: w.add_tokenizer_model("bert")}, "tokenizer.ggml.model='bert'; we rebuild 'gpt2' and 'llama' alone"),
+        ({"edit": lambda w: w.add_tokenizer_model("llama")}, "it has 0 tokenizer.ggml.scores for 300 tokens"),
+        ({"edit": lambda w: w.add_token_types([3, 3])}, "has 2 tokenizer.ggml.token_type for 300 tokens"),
+        ({"edit": lambda w: w.add_token_list([START, END, *["a"] * 298])}, "tokenizer.ggml.tokens has 'a' more than once"),
+        ({"edit": lambda w: w.add_tokenizer_pre("default")}, "tokenizer.ggml.pre='default'; we know how gpt-2"),
         ({"edit": lambda w: w.add_tokenizer_pre("viking")}, "tokenizer.ggml.pre='viking'; we know how gpt-2, smollm"),
         ({"edit": lambda w: w.add_tensor("rope_freqs.weight", np.ones(7, np.float32))}, "is not Llama 3's"),
         ({"edit": lambda w: w.add_tensor("blk.0.odd.weight", np.ones(7, np.float32))}, "odd.weight of shape .* is not in"),
