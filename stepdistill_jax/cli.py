@@ -6,6 +6,7 @@ asked for is imported, and what it works with when it runs: help is quick.
 """
 
 import argparse
+import codecs
 import importlib
 import os
 import sys
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("STEPDISTILL_DEBUG"):
             raise
-        print(f"stepdistill: error: {visible_line(error)}", file=sys.stderr)
+        print(f"stepdistill: error: {_told(error)}", file=sys.stderr)
         return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print(f"stepdistill: {INTERRUPTED}", file=sys.stderr)
@@ -112,6 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"stepdistill: error: {unexpected(error)}", file=sys.stderr)
         return 1
+
+
+def _told(error: Exception) -> str:
+    """An error in a line; where standard output cannot hold a character, that and what to set."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if isinstance(error, UnicodeEncodeError) and codecs.lookup(encoding).name != "utf-8":
+        character = error.object[error.start]
+        return f"standard output is {encoding}, which has no {character!a}; set PYTHONIOENCODING=utf-8, or a UTF-8 locale."
+    return visible_line(error)
 
 
 def _run(argv: Sequence[str]) -> int:

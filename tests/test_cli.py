@@ -273,3 +273,13 @@ def test_a_reader_that_has_enough_is_no_error():
     )  # fmt: skip
     head.stdout.close()  # before anything is printed
     assert (head.wait(timeout=60), head.stderr.read()) == (141, b"")
+
+
+def test_an_output_that_cannot_hold_a_character_is_told_with_what_to_set(monkeypatch, capsys):
+    monkeypatch.setattr(runs, "predict", lambda *_, **__: ["über 5 →"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    assert cli.main(["predict", "RUN", "a"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "stepdistill: error: standard output is latin-1, which has no '\\u2192'; set PYTHONIOENCODING=utf-8, or a UTF-8 locale.\n"
+    )

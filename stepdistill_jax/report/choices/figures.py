@@ -8,11 +8,12 @@ from typing import Any
 from stepdistill_jax.prediction.calibration import NUM_BINS
 from stepdistill_jax.report.choices import scores
 from stepdistill_jax.report.choices.reading import ScoredChoices
-from stepdistill_jax.report.style.drawing import INK, Figure, save_figure
+from stepdistill_jax.report.style.drawing import INK, Figure, is_drawable, save_figure
 
 MOST_LABELS = 24  # of a matrix that can be read
 _CALIBRATED, _RAW = "#0072B2", "#D55E00"  # Okabe and Ito
 _LABEL_WIDTH = 14  # characters of a line
+_LABEL_LINES = 2
 
 
 def draw_choices(scored: ScoredChoices, name: str, *, folder: Path) -> list[Figure]:
@@ -31,6 +32,7 @@ def _counts(scored: ScoredChoices) -> str:
 
 def _draw_confusion(scored: ScoredChoices, name: str, *, folder: Path) -> Figure:
     labels, matrix = scores.labels_of(scored), scores.confusion(scored)
+    names = _ticks(labels)
 
     def draw(axes: Any) -> None:
         shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
@@ -43,7 +45,6 @@ def _draw_confusion(scored: ScoredChoices, name: str, *, folder: Path) -> Figure
                         predicted, gold, f"{count:,}", ha="center", va="center", fontsize=8,
                         color="white" if shares[gold][predicted] > 0.5 else "black",
                     )  # fmt: skip
-        names = [_short(label) for label in labels]
         axes.set_xticks(range(len(labels)), names, rotation=90 if len(labels) > 6 else 0)
         axes.set_yticks(range(len(labels)), names)
         axes.set_xlabel("predicted")
@@ -57,10 +58,13 @@ def _draw_confusion(scored: ScoredChoices, name: str, *, folder: Path) -> Figure
         if count and gold != predicted
     ]
     described = "; ".join(f"{gold} taken for {other}: {count}" for count, gold, other in sorted(wrong, reverse=True)[:8])  # fmt: skip
+    numbered = any(name == _numbered(place) for place, name in enumerate(names))
+    counts = f"{_counts(scored)}; a cell's colour is its share of the gold label's row"
+    counts += "; class n is row n of the table" if numbered else ""
     height = max(4.0, 1.6 + 0.34 * len(labels))
     return save_figure(
         f"{name}-confusion", "What is taken for what", draw, described or "nothing is taken for another",
-        f"{_counts(scored)}; a cell's colour is its share of the gold label's row", folder=folder, height=height,
+        counts, folder=folder, height=height,
     )  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def _draw_coverage(scored: ScoredChoices, name: str, *, folder: Path) -> Figure:
                 point.percent_answered, point.percent_right, color=_CALIBRATED, marker="o", clip_on=False
             )
             axes.annotate(
-                f"{threshold:g}", (point.percent_answered, point.percent_right), xytext=(0, 7), color=INK,
+                f"{threshold:g}", (point.percent_answered, point.percent_right), xytext=(-4, -13), color=INK,
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axes.set_xlim(0, 100)
@@ -140,9 +144,17 @@ def thresholds(points: Sequence[scores.Coverage]) -> list[tuple[float, scores.Co
     return list(found.values())
 
 
-def _short(label: str) -> str:
-    """A label as a tick: a few short lines, in which a dollar sign begins no formula."""
-    return textwrap.fill(textwrap.shorten(label, 40, placeholder="…"), _LABEL_WIDTH).replace("$", r"\$")
+def _ticks(labels: Sequence[str]) -> list[str]:
+    """Two short lines for each label; its number where the font cannot draw it, or where what is left of it is another's."""
+    short = [textwrap.fill(label, _LABEL_WIDTH, max_lines=_LABEL_LINES, placeholder="…") for label in labels]
+    return [
+        text if text and short.count(text) == 1 and is_drawable(text) else _numbered(place)
+        for place, text in enumerate(short)
+    ]
+
+
+def _numbered(place: int) -> str:
+    return f"class {place + 1}"
 
 
 def _legend(axes: Any) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.prediction.calibration import read_calibration
 from stepdistill_jax.report.choices import scores
@@ -12,7 +13,7 @@ from stepdistill_jax.report.choices.reading import (
     ScoredChoices,
     read_choices,
 )
-from stepdistill_jax.report.style.drawing import Figure, file_name
+from stepdistill_jax.report.style.drawing import Figure
 from stepdistill_jax.report.style.table import Cell, Column, Table, comma_separated
 
 NUM_MISTAKES = 10
@@ -32,12 +33,11 @@ class ChoicesSection:
     num_wrong: int
 
 
-def choices_section(run: Path, *, name: str, dataset: str, folder: Path) -> ChoicesSection | None:
-    """The section of a run whose choices were scored, its files written into `folder`; None for any other run."""
+def choices_section(run: Path, *, name: str, title: str, folder: Path) -> ChoicesSection | None:
+    """The section of a run whose choices were scored, its files written into `folder` as TITLE-…; None for any other run."""
     scored = read_choices(run)
     if scored is None or not scored.answers:
         return None
-    title = file_name(f"{dataset}-{name}")
     table = _table(scored, title)
     csv = f"{title}-classes.csv"
     write_atomically(folder / csv, comma_separated(table))
@@ -62,7 +62,7 @@ def _sentences(scored: ScoredChoices, run: Path) -> list[str]:
         )
     found += [
         f"--abstain_below {threshold:g}: {point.percent_answered:.1f} % of the questions are answered, "
-        f"{point.percent_right:.1f} % of these right."
+        f"{point.percent_right:.1f} % of these right ({_interval(point.num_correct, point.num_answered)})."
         for threshold, point in thresholds(scores.coverage(scored))
         if threshold
     ]
@@ -93,6 +93,11 @@ def _table(scored: ScoredChoices, title: str) -> Table:
         "class, those that are given it. Intervals are Wilson's."
     )
     return Table(title, "Classes", caption, columns, rows)
+
+
+def _interval(num_correct: int, num_examples: int) -> str:
+    low, high = wilson_interval(num_correct, num_examples)
+    return f"{num_correct:,} of {num_examples:,}; {low:.1f} to {high:.1f}"
 
 
 def _percent(value: float | None, interval: tuple[float, float] | None) -> Cell:

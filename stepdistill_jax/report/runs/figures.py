@@ -13,6 +13,7 @@ from stepdistill_jax.report.style.drawing import (
     INK,
     MARKERS,
     Figure,
+    is_drawable,
     method_colours,
     run_colours,
     save_figure,
@@ -144,7 +145,8 @@ def _draw_test(
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axes.set_yticks(
-            [-i for i in range(len(rows))], [f"{row.method_name}\n{_short(row.name)}" for row in rows]
+            [-i for i in range(len(rows))],
+            [f"{row.method_name}\n{_short(row.name, i)}" for i, row in enumerate(rows)],
         )
         axes.set_ylim(-len(rows) + 0.4, 0.7)
         axes.set_xlim(*_percent_limits(rows))
@@ -178,8 +180,11 @@ def _describe(run: Run, split: str, points: Sequence[tuple[int, float]]) -> str:
     return f"{run.name}, {split}: {first:.4g} at step {first_step:,}, {last:.4g} at step {last_step:,}"
 
 
-def _short(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+def _short(name: str, place: int) -> str:
+    """A run's name with both its ends, as runs often differ by what comes last; its place where the font cannot draw it."""
+    if not is_drawable(name):
+        return f"run {place + 1}"
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
 
 
 def _locator() -> Any:
@@ -195,7 +200,7 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
     shown = [run for run in runs if run in [line[0] for line in lines]]
     handles = [
         Line2D([], [], color=colours[run.name], marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=5,
-               label=_label(run))
+               label=_label(run, runs.index(run)))
         for run in shown
     ]  # fmt: skip
     splits = {split for _, split, _ in lines}
@@ -217,6 +222,6 @@ def _legend(axes: Any, lines: Sequence[Any], runs: Sequence[Run], colours: dict[
     axes.legend(handles=right, loc="upper right", bbox_to_anchor=(1.0, -0.17), **style)
 
 
-def _label(run: Run) -> str:
+def _label(run: Run, place: int) -> str:
     method = words_of(run.method)
-    return method if method == run.name else f"{method} ({_short(run.name)})"
+    return method if method == run.name else f"{method} ({_short(run.name, place)})"

@@ -27,10 +27,11 @@ from stepdistill_jax.report.runs.tables import (
     markdown,
 )
 from stepdistill_jax.report.runs.teachers import TeacherSection, has_records, read_teacher
-from stepdistill_jax.report.style.drawing import Figure
+from stepdistill_jax.report.style.drawing import Figure, distinct_file_names
 
 NUM_SAMPLES = 10
 SAMPLE_CHARACTERS = 600  # of an input or a prediction; a longer one ends in "…"
+SAMPLE_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ def write_report(
     rows = make_rows(found, teachers)
     folder = Path(output) if output is not None else _default_output(found)
     folder.mkdir(parents=True, exist_ok=True)
+    file_names = distinct_file_names([f"{run.dataset}-{run.name}" for run in found])
+    titles = dict(zip([run.name for run in found], file_names, strict=True))
     sections = [
-        _section(dataset, found, rows, folder=folder)
+        _section(dataset, found, rows, titles, folder=folder)
         for dataset in dict.fromkeys(row.dataset for row in rows)
     ]
     sentences, notes = comparisons(rows), _notes(found, rows)
@@ -170,11 +173,16 @@ def load_template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def _section(dataset: str, runs: Sequence[Run], rows: Sequence[Row], *, folder: Path) -> Section:
+def _section(
+    dataset: str, runs: Sequence[Run], rows: Sequence[Row], titles: Mapping[str, str], *, folder: Path
+) -> Section:
+    """titles: name of a run -> how its own files begin."""
     order = [row.name for row in rows if row.dataset == dataset]
     ours = sorted((run for run in runs if run.dataset == dataset), key=lambda run: order.index(run.name))
     figures = draw_figures(ours, [row for row in rows if row.dataset == dataset], folder=folder)
-    scored = [choices_section(run.folder, name=run.name, dataset=dataset, folder=folder) for run in ours]
+    scored = [
+        choices_section(run.folder, name=run.name, title=titles[run.name], folder=folder) for run in ours
+    ]
     return Section(dataset, tuple(figures), tuple(filter(None, scored)), _samples(ours), _commits(ours))
 
 
@@ -216,7 +224,12 @@ def _pick_samples(answered: Sequence[tuple[Run, Mapping[str, Prediction]]], spli
 
 
 def clip(text: str) -> str:
-    return text if len(text) <= SAMPLE_CHARACTERS else text[: SAMPLE_CHARACTERS - 1] + "…"
+    """What is shown of a text: its first lines, and of these the first characters."""
+    lines = text.split("\n")
+    shown = "\n".join(lines[:SAMPLE_LINES])
+    if len(shown) <= SAMPLE_CHARACTERS:
+        return shown if len(lines) <= SAMPLE_LINES else shown + "…"
+    return shown[: SAMPLE_CHARACTERS - 1] + "…"
 
 
 def _clipped(prediction: Prediction | None) -> Prediction | None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ GRID = "#8a9099"
 MARKERS = "os^DvPX<>*hp"
 _MOST_SHADED = 0.5
 WIDTH, HEIGHT = 6.4, 4.0  # inches
+_FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,42 @@ def _plain_style(salt: str) -> Iterator[None]:
     import matplotlib
 
     settings = {
-        "svg.hashsalt": salt, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9,
+        "svg.hashsalt": salt, "svg.fonttype": "path", "font.family": _FONT, "font.size": 9,
         "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.alpha": 0.3, "grid.linewidth": 0.6,
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
-        "xtick.color": INK, "ytick.color": INK,
+        "xtick.color": INK, "ytick.color": INK, "text.parse_math": False,  # a name may well hold a dollar sign
     }  # fmt: skip
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box: a line for each and for every file would bury the page's path.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         yield
 
 
 def file_name(name: str) -> str:
     """A name without what file systems and addresses have a meaning for: 'cqa-runs/a b' to 'cqa-runs_a_b'."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+
+
+def distinct_file_names(names: Sequence[str]) -> list[str]:
+    """`file_name` of each name; one that an earlier name has taken, in whatever case, gets a number: '_', '_-2'."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = unique = file_name(name)
+        number = 1
+        while unique.casefold() in found:
+            number += 1
+            unique = f"{plain}-{number}"
+        found[unique.casefold()] = unique
+    return list(found.values())
+
+
+def is_drawable(text: str) -> bool:
+    """Whether the font of figures has every character of a text; it has no Chinese, say, and would draw boxes."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont(_FONT))
+    return all(font.get_char_index(ord(character)) for character in text if not character.isspace())
 
 
 def save_figure(
@@ -111,7 +136,8 @@ def inline_svg(svg: str, *, name: str) -> str:
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    body = re.sub(r"fill: #ffffff", "fill: none", body)
+    # The ground of figure and axes, which are the first two patches; what else is white stays white.
+    body = re.sub(r'(id="[^"]*patch_[12]">\s*<path [^>]*?)fill: #ffffff', r"\1fill: none", body)
     body = re.sub(
         r'<svg\b[^>]*?viewBox="([^"]*)"[^>]*>',
         r'<svg viewBox="\1" aria-hidden="true" focusable="false">',

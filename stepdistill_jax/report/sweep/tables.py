@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from stepdistill_jax.base.intervals import wilson_interval
 from stepdistill_jax.base.methods import TEACHER, words_of
@@ -59,7 +60,7 @@ def _p_value(value: float | None) -> Cell:
 
 def run_address(run: SweepRun) -> str:
     """Where a run's result lies, from the page."""
-    return f"../runs/{run.run_id}/result.json"
+    return f"../runs/{quote(run.run_id)}/result.json"
 
 
 def _seed_links(group: Group) -> tuple[tuple[str, str], ...]:
@@ -82,7 +83,11 @@ def _runs(sweep: Sweep) -> Table:
         low, high = wilson_interval(test.num_correct, test.num_examples)
         link = run_address(run)
         tested = run.predictions_file
-        answers = (("answers", f"../runs/{run.run_id}/{tested.relative_to(run.folder)}"),) if tested else ()
+        answers = (
+            (("answers", f"../runs/{quote(run.run_id)}/{quote(tested.relative_to(run.folder).as_posix())}"),)
+            if tested
+            else ()
+        )
         rows.append(
             (
                 Cell(run.run_id, run.run_id, ((run.run_id, link),)), *_setting_cells(sweep, run), Cell(str(run.seed), run.seed),

@@ -137,7 +137,10 @@ def test_the_page_shows_classes_figures_and_mistakes(run_folder):
     assert 'href="#choices-1"' in text
     assert "Temperature 2.00, found on 80 validation rows" in text
     assert "20.0 % without it and 5.0 % with it" in text
-    assert "--abstain_below 0.8: 33.3 % of the questions are answered, 50.0 % of these right." in text
+    assert (
+        "--abstain_below 0.8: 33.3 % of the questions are answered, 50.0 % of these right (1 of 2; 9.5 to 90.5)."
+        in text
+    )
     assert "Gold labels that are no choice, and so never answered: refund." in text
     assert "3 of 3 wrong answers, the most probable first" in text
     assert "&lt;b&gt;Ticket&lt;/b&gt; 2" in text
@@ -146,6 +149,29 @@ def test_the_page_shows_classes_figures_and_mistakes(run_folder):
     csv = (page.parent / "tickets-run-classes.csv").read_text().splitlines()
     assert csv[0].startswith("label,num_gold,num_predicted,num_correct,precision_percent")
     assert csv[1].startswith("billing,2,4,2,50.0,100.0")
+
+
+def test_runs_whose_names_give_one_file_name_have_files_of_their_own(run_folder, tmp_path):
+    runs = [
+        run_folder(name, dataset="tickets", num_correct=None, seed=i)
+        for i, name in enumerate(["日本", "中国"])
+    ]
+    write_choices(runs[0], ROWS)
+    write_choices(runs[1], ROWS[:2])
+    page = write_report(runs, tmp_path / "out")
+    found = [
+        (page.parent / f"tickets-{name}-classes.csv").read_text().splitlines()[1] for name in ("_", "_-2")
+    ]
+    assert [line.split(",")[1:4] for line in found] == [["2", "4", "2"], ["2", "2", "2"]]
+    assert page.read_text(encoding="utf-8").count('href="tickets-_-2-classes.csv"') == 1
+
+
+def test_a_class_that_its_tick_would_not_tell_is_numbered():
+    from stepdistill_jax.report.choices.figures import _ticks
+
+    same = "a complaint about the delivery"
+    ticks = _ticks(["billing", "日本", f"{same} of today", f"{same} of old", "x" * 200, "costs $5"])
+    assert ticks == ["billing", "class 2", "class 3", "class 4", f"{'x' * 14}\n…", "costs $5"]
 
 
 def test_many_classes_and_strange_names_can_be_drawn(tmp_path):

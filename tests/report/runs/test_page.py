@@ -14,6 +14,7 @@ import pytest
 
 from stepdistill_jax.base.methods import METHODS
 from stepdistill_jax.report import write_report
+from stepdistill_jax.report.runs.page import clip
 from stepdistill_jax.report.style.drawing import method_colours
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -146,6 +147,33 @@ def test_predictions_are_escaped(run_folder):
     page = Page(write_report([folder]).read_text(encoding="utf-8"))
     assert not {"script", "img", "b"} & set(page.tags)
     assert page.text.count("<script>alert(1)</script>") == 10
+
+
+def test_a_sample_is_cut_by_lines_and_by_characters():
+    assert clip("a\nb") == "a\nb"
+    assert clip("\n".join("abcdefghijklmn")) == "\n".join("abcdefghijkl") + "…"
+    assert clip("x" * 5_000) == "x" * 599 + "…"
+
+
+def test_many_comparisons_are_folded_and_said_to_be_uncorrected(report, run_folder, tmp_path):
+    text = report.read_text(encoding="utf-8")
+    assert "<details open><summary>1 comparison in words" in text
+    assert "Not corrected" not in text
+    runs = [run_folder(f"many{i}", seed=i, steps=20) for i in range(6)]
+    text = write_report(runs, tmp_path / "many").read_text(encoding="utf-8")
+    assert "<details><summary>15 comparisons in words" in text
+    assert "Not corrected for the 15 comparisons" in text
+
+
+def test_long_names_that_differ_at_their_ends_stay_apart_in_figures():
+    from stepdistill_jax.report.runs.figures import _short
+
+    names = [f"rationale_then_teacher_label_seed{i}" for i in range(2)]
+    assert [_short(name, 0) for name in names] == [
+        "rationale_the…er_label_seed0",
+        "rationale_the…er_label_seed1",
+    ]
+    assert [_short("seed0", 0), _short("日本", 2)] == ["seed0", "run 3"]
 
 
 def test_samples_stand_beside_the_gold_label_and_say_right_or_wrong_in_words(report):

@@ -7,6 +7,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from small_sweep import NUM_ROWS, make_sweep, make_sweep_run
@@ -114,6 +115,14 @@ def test_every_number_links_to_its_run_and_every_link_leads_to_a_file(sweep):
     runs = {path.name for path in (sweep / "runs").iterdir()}
     assert {address.split("/")[2] for address in addresses if address.startswith("../runs/")} == runs
     assert "http" not in page
+
+
+def test_a_link_leads_to_a_run_whose_name_an_address_reads_otherwise(tmp_path):
+    run = make_sweep_run(tmp_path, method="fine_tuning")
+    named = run.rename(run.with_name("50% of #1 a?b"))
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    assert f'href="../runs/{quote(named.name)}/result.json"' in page
+    assert f'href="../runs/{quote(named.name)}/test_eval/predictions/' in page
 
 
 def test_differences_below_the_noise_are_said_to_be_so(tmp_path):
