@@ -51,8 +51,8 @@ class Outages:
           model: a LanguageModel. Its `reach`, where it has one, says whether there is a server without asking it anything.
           places: get back, after an outage, the limit that they had.
           longest_seconds: of an outage.
-          max_tries: of a request. One that has failed so often, with no reply to anyone in between, is not given up before
-            a witness has been asked whether the server fails for everyone.
+          max_tries: of a request. One that has failed so often, the last times with no reply to anyone in between, is not
+            given up before a witness has been asked whether the server fails for everyone.
           witness: gives a request that was answered before; where a server fails for everyone it is asked again, so that bad
             prompts alone do not look like an outage.
           end: is called with a ServerGone after an outage that was too long.
@@ -67,7 +67,10 @@ class Outages:
         self._since: float | None = None  # the first outage since the last reply
         self._wait = _FIRST_WAIT_SECONDS
         self._under_way: set[str] = set()
-        self._streak: Counter[str] = Counter()  # failures with no reply in between, by request
+        self._failures: Counter[str] = (
+            Counter()
+        )  # that were no outage's as far as is known, by request without a reply
+        self._streak: Counter[str] = Counter()  # those with no reply to anyone in between
         self._went_down: set[str] = set()  # of those the ones that the server had when it went
         self._uncounted: Counter[str] = Counter()  # failures that were an outage's, by request
         self._times_lost: Counter[str] = Counter()  # outages, by request that has no reply since
@@ -171,6 +174,7 @@ class Outages:
                 task.cancel()
 
     def _forget(self, key: str) -> None:
+        self._failures.pop(key, None)
         self._times_lost.pop(key, None)
         self._went_down.discard(key)
 
@@ -196,13 +200,16 @@ class Outages:
     def _begin_if_enough(self, key: str, error: RequestError) -> None:
         if not self._streak:
             self._limit_before = self._places.limit
+        self._failures[key] += 1
         self._streak[key] += 1
         self._note_failure(key, error)
         # Where one request is asked at a time, and none was answered, the next one has to fail, too.
         witness = self._witness()
         fewest = min(_ENOUGH, max(self._places.most, 1 if witness else 2))
         in_a_row = len(self._streak) >= fewest and self._streak.total() >= 3
-        at_its_end = witness is not None and self._streak[key] >= self._max_tries
+        # Late replies, of before an outage, may lie between its first failures.
+        is_repeated = self._streak[key] >= min(2, self._max_tries)
+        at_its_end = witness is not None and self._failures[key] >= self._max_tries and is_repeated
         is_suspect = error.server == "lost" and key in self._times_lost
         if error.server == "gone" or in_a_row or at_its_end or is_suspect:
             self._begin()
@@ -238,6 +245,7 @@ class Outages:
             self._since, self._since_clock = now, datetime.now()
         self._next_try = now + self._wait
         self._uncounted.update(self._streak)
+        self._failures -= self._streak
         self._streak.clear()
         self._probing = asyncio.create_task(self._probe_until_back())
 

@@ -129,17 +129,45 @@ def test_an_outage_that_is_too_long_ends_the_job_and_keeps_the_answers(data, cap
 
 @pytest.mark.parametrize("concurrency", [1, 8, 32])
 def test_a_server_that_fails_for_everyone_is_an_outage(data, concurrency):
-    broken_at = []
+    """It is broken until a question that it has answered was asked again in vain: by that the job tells an outage."""
+    broken_at, answered, asked_again = [], set(), []
 
     def behaviour(prompt, attempt, body):
-        if server.answered.total() >= 20 and not broken_at:
+        if len(answered) >= 20 and not broken_at:
             broken_at.append(time.monotonic())
-        if broken_at and time.monotonic() < broken_at[0] + 1.5:
+        if broken_at and (not asked_again or time.monotonic() < broken_at[0] + 1.5):
+            if prompt in answered:
+                asked_again.append(prompt)
             return Reply(status=503)
+        answered.add(prompt)
         return _slow(prompt, attempt, body)
 
     with MockServer(behaviour) as server:
         manifest = _teach(data, server.url, concurrency=concurrency, max_tries=4)
+    assert manifest["requests"]["failed"] == {}
+    assert manifest["counts"] == {"train": ROWS}
+
+
+def test_a_question_that_had_failed_before_an_outage_is_not_given_up_for_it(data):
+    """Its tries are at an end before others have noticed that the server fails for everyone."""
+    answered, asked_again, broken = set(), [], []
+
+    def behaviour(prompt, attempt, body):
+        is_unlucky = _number(prompt) == 10
+        if is_unlucky and attempt == 0:
+            return Reply(status=503)  # and others are answered in the meantime
+        if is_unlucky:
+            broken.append(prompt)
+        if broken and not asked_again:
+            if prompt in answered:
+                asked_again.append(prompt)
+            return Reply(status=503, latency_seconds=0.0 if is_unlucky else 2.0)
+        answered.add(prompt)
+        return _slow(prompt, attempt, body)
+
+    with MockServer(behaviour) as server:
+        manifest = _teach(data, server.url, concurrency=16, max_tries=4)
+    assert asked_again
     assert manifest["requests"]["failed"] == {}
     assert manifest["counts"] == {"train": ROWS}
 
