@@ -67,9 +67,7 @@ class Outages:
         self._since: float | None = None  # the first outage since the last reply
         self._wait = _FIRST_WAIT_SECONDS
         self._under_way: set[str] = set()
-        self._failures: Counter[str] = (
-            Counter()
-        )  # that were no outage's as far as is known, by request without a reply
+        self._failures: Counter[str] = Counter()  # by request without a reply; none that was an outage's
         self._streak: Counter[str] = Counter()  # those with no reply to anyone in between
         self._went_down: set[str] = set()  # of those the ones that the server had when it went
         self._uncounted: Counter[str] = Counter()  # failures that were an outage's, by request
