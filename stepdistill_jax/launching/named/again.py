@@ -9,7 +9,6 @@ from typing import Any
 
 from stepdistill_jax.launching.named import settings as named_settings
 from stepdistill_jax.launching.named.settings import Settings
-from stepdistill_jax.launching.named.students import TOKENIZER, VOCABULARY_FILE, names_its_vocabulary
 
 # What was chosen for a setting is chosen anew where that one is changed.
 _FOLLOWS = {
@@ -74,6 +73,8 @@ def _let_go(changes: Mapping[str, Any]) -> set[str]:
 
 def _bindings(kept: Sequence[str], changes: Mapping[str, Any]) -> tuple[str, ...]:
     """The run's own, but for those that `changes` bind anew and the vocabulary of another student; then those of `changes`."""
+    from stepdistill_jax.launching.named.students import TOKENIZER, VOCABULARY_FILE, names_its_vocabulary
+
     added = tuple(changes.get("bindings", ()))
     let_go = {_name(binding) for binding in added}
     if student := changes.get("student"):
