@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stepdistill_jax.base.gin_bindings import Reference, read_bindings
 from stepdistill_jax.base.locations import data_dir
 from stepdistill_jax.datasets.vocabulary_files import t5_vocabulary_path
 from stepdistill_jax.datasets.wordproblems import VOCABULARY_PATH
 from stepdistill_jax.interop.json_files import read_json
-from stepdistill_jax.interop.model_gin import Reference, read_bindings
 
 NETWORK_GIN = "model.gin"  # that `convert` writes beside a checkpoint
 _STUDENT, _DECODER = "student.json", "LlamaConfig."

@@ -6,13 +6,13 @@ import pytest
 import seqio
 from huggingface_folders import FAMILIES, config_of
 
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_parameters
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.engine.decode import decoding
 from stepdistill_jax.engine.model import models, network
 from stepdistill_jax.engine.optim import optimizers
 from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface
-from stepdistill_jax.interop.model_gin import read_bindings
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -11,13 +11,13 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 from small_vocabulary import write_tokenizer
 
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.base.vocabularies.tokenizer_files import load_tokenizer
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_parameters
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.engine.model import llama, models
 from stepdistill_jax.engine.optim import optimizers
 from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface
-from stepdistill_jax.interop.model_gin import read_bindings
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

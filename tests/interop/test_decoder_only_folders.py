@@ -10,13 +10,13 @@ from safetensors.numpy import load_file
 from small_vocabulary import END, START
 
 from stepdistill_jax import cli
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.base.vocabularies.tokenizer_files import load_tokenizer
 from stepdistill_jax.engine.checkpoint.checkpoint_writer import write_parameters
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import open_checkpoint
 from stepdistill_jax.interop import convert_from_huggingface, convert_to_huggingface
 from stepdistill_jax.interop.decoder_only.swapped_rows import with_swapped_tokens
 from stepdistill_jax.interop.lazy_array import LazyArray
-from stepdistill_jax.interop.model_gin import read_bindings
 
 
 def bytes_in(folder):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from huggingface_folders import FAMILIES, SIZES, config_of, tensors_of, write_folder
 
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.engine.checkpoint.saved_checkpoint import numpy_dtype, open_checkpoint
 from stepdistill_jax.engine.model import network
 from stepdistill_jax.interop import convert_from_huggingface
-from stepdistill_jax.interop.model_gin import read_bindings
 
 
 def parameters_of(checkpoint):

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.engine.loop import command_line
@@ -107,32 +108,30 @@ def _say_other_versions(model_dir: Path, last: Mapping[str, Any], this: Mapping[
         say_once(f"{model_dir} goes on under other versions: {', '.join(different)}.")
 
 
-def read_config(model_dir: Path) -> dict[str, str]:
-    """The bindings of config.gin, name -> value as text; {} where there is none."""
-    path = model_dir / "config.gin"
-    found: dict[str, str] = {}
-    name = ""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        if line.startswith("    "):  # of the value before
-            found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-        elif " = " in line and not line.startswith("#"):
-            name, _, value = line.partition(" = ")
-            found[name] = value.removesuffix("\\").strip()
-    return found
+def read_config(model_dir: Path) -> dict[str, Any]:
+    """What config.gin binds (`read_bindings`); {} where there is none that can be read: it is written anew."""
+    try:
+        return read_bindings(model_dir / "config.gin", fill_macros=False)
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
-def say_other_settings(model_dir: Path, before: Mapping[str, str]) -> None:
+def say_other_settings(model_dir: Path, before: Mapping[str, Any]) -> None:
     """Says what config.gin binds otherwise than `before`, when the run was last started; a run may have been moved."""
     now = read_config(model_dir)
     different = [
-        f"{name} = {now.get(name, 'its default')} (was {before.get(name, 'its default')})"
+        f"{name} = {_shown(now, name)} (was {_shown(before, name)})"
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name) and name != "MODEL_DIR"
+        if _shown(before, name) != _shown(now, name) and name != "MODEL_DIR"
     ]
     if before and different:
         said, more = different[:_SAID_SETTINGS], len(different) - _SAID_SETTINGS
         also = f", and {more} more, which config.gin has" if more > 0 else ""
         say_once(f"{model_dir} goes on with other settings: {', '.join(said)}{also}.")
+
+
+def _shown(bindings: Mapping[str, Any], name: str) -> str:
+    return repr(bindings[name]) if name in bindings else "its default"
 
 
 def read_run_json(model_dir: Path) -> dict[str, Any]:

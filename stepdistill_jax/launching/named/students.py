@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from stepdistill_jax.base import own_files
+from stepdistill_jax.base.gin_bindings import read_bindings
 from stepdistill_jax.base.messages import nearest
-from stepdistill_jax.interop.model_gin import read_bindings
 
 SCRATCH = "scratch"
 # What says a vocabulary in gin: a language model's, and that of the tasks.

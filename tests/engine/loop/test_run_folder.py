@@ -31,7 +31,7 @@ def test_a_run_that_goes_on_with_other_settings_says_which(tmp_path, monkeypatch
     file = tmp_path / "config.gin"
     file.write_text(CONFIG)
     before = run_folder.read_config(tmp_path)
-    assert before["TASK_FEATURE_LENGTHS"] == "{'inputs': 1024, 'targets': 256}"
+    assert before["TASK_FEATURE_LENGTHS"] == {"inputs": 1024, "targets": 256}
     file.write_text(CONFIG.replace("runs/one", "moved"))
     run_folder.say_other_settings(tmp_path, before)
     run_folder.say_other_settings(tmp_path, {})  # of a run without a config.gin nothing is known
@@ -49,5 +49,5 @@ def test_a_run_that_goes_on_with_other_settings_says_which(tmp_path, monkeypatch
 def test_of_many_other_settings_the_rest_is_counted(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("stepdistill_jax.base.messages._said", set())
     (tmp_path / "config.gin").write_text("".join(f"N{number} = 1\n" for number in range(10)))
-    run_folder.say_other_settings(tmp_path, {f"N{number}": "0" for number in range(10)})
+    run_folder.say_other_settings(tmp_path, {f"N{number}": 0 for number in range(10)})
     assert capsys.readouterr().err.endswith("N7 = 1 (was 0), and 2 more, which config.gin has.\n")
