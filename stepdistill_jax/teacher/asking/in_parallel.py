@@ -59,6 +59,7 @@ class Asking:
             longest_seconds=settings.max_outage_seconds,
             max_tries=settings.max_tries,
             witness=lambda: meter.witness,
+            count_asked=lambda: self._writer.count("asked"),
             end=self._fail,
         )
         self._writer = _Writer(store)

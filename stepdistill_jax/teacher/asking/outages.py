@@ -43,6 +43,7 @@ class Outages:
         longest_seconds: float,
         max_tries: int,
         witness: Callable[[], Request | None],
+        count_asked: Callable[[], None],
         end: Callable[[Exception], None],
     ):
         """Nothing is away yet.
@@ -55,11 +56,12 @@ class Outages:
             given up before a witness has been asked whether the server fails for everyone.
           witness: gives a request that was answered before; where a server fails for everyone it is asked again, so that bad
             prompts alone do not look like an outage.
+          count_asked: is called before each request to a witness.
           end: is called with a ServerGone after an outage that was too long.
         """
         self._model, self._places, self._longest_seconds = model, places, longest_seconds
         self._max_tries = max_tries
-        self._witness, self._end = witness, end
+        self._witness, self._count_asked, self._end = witness, count_asked, end
         self._can_reach = False
         self.is_on = False
         self._is_confirmed = False  # a witness has failed, too
@@ -285,6 +287,7 @@ class Outages:
 
     async def _ask_witness(self, witness: Request) -> bool:
         """Whether there is a reply. If it is the first that was asked for, what failed before has failed by itself."""
+        self._count_asked()
         try:
             await self._model.answer(witness)
         except RequestError as error:

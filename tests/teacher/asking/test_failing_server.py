@@ -105,11 +105,15 @@ def test_every_failure_is_mended_or_counted_and_no_record_is_wrong(orchard, monk
     with MockServer(_fail) as server:
         manifest = _teach(orchard, server)
     requests = manifest["requests"]
+    # A 500 for good, at its last try: whether the server fails for everyone is asked where nobody had a reply in between.
+    unsure = requests["retried"].pop("server away", 0)
+    witnesses = requests["asked"] - ROWS - sum(RETRIED.values())
+    assert 0 <= witnesses <= unsure <= 2
+    assert requests["asked"] == server.asked.total()
     assert requests["retried"] == RETRIED
     assert requests["failed"] == {"HTTP 400": 2, "HTTP 500": 2, "answer too long": 2}
     assert manifest["skipped"]["train"] == requests["failed"]
     assert requests["answered"] == ROWS - 6
-    assert requests["asked"] == server.asked.total() == ROWS + sum(RETRIED.values())
     assert manifest["unparsed"]["train"] == {
         "cut at max_tokens": 2,
         "empty answer": 2,
