@@ -141,7 +141,8 @@ def measured_columns(report: dict) -> tuple[str, ...]:
     rows, input_tokens = report["batch"]["encoder_input_tokens"]
     _, target_tokens = report["batch"]["decoder_target_tokens"]
     usable = report["usable_bytes"]
-    peak = f"{report['peak_bytes'] / GIB:.1f}"
+    peak = report["peak_bytes"] / GIB
+    peak = f"{peak:.1f}" if peak >= 1 else f"{peak:.2g}"
     return (
         " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items()),
         f"{rows} x {input_tokens} + {target_tokens}",
