@@ -47,7 +47,7 @@ class DecoderOnlyModel(BaseTransformerModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizingFactor = None,
-        loss_block_tokens: int | None = 1024,
+        loss_block_tokens: int | None = 512,
     ) -> None:
         """Takes T5X's arguments, and one more.
 

@@ -114,6 +114,7 @@ class DecoderLayer(nn.Module):
     """Causal self-attention and feed-forward block, each with pre-norm and residual (Gemma 3: norms behind them, too)."""
 
     config: LlamaConfig
+    causal: bool = False
     prefill: bool = False
 
     @nn.compact
@@ -133,7 +134,9 @@ class DecoderLayer(nn.Module):
             name="self_attention",
         )
         hidden = _norm(config, "pre_self_attention_layer_norm")(inputs)
-        hidden = attention(hidden, mask, turn, cache_index=cache_index, prefill=self.prefill)
+        hidden = attention(
+            hidden, mask, turn, causal=self.causal, cache_index=cache_index, prefill=self.prefill
+        )
         if config.post_norms:
             hidden = _norm(config, "post_self_attention_layer_norm")(hidden)
         attended = inputs + _dropout(config, hidden, deterministic)
@@ -167,6 +170,7 @@ class Decoder(nn.Module):
         positions: Int[Array, "batch length"] | None,
         mask: Bool[Array, "batch 1 length length"] | None,
         *,
+        causal: bool = False,
         deterministic: bool = False,
         decode: bool = False,
         prefill: bool = False,
@@ -187,7 +191,7 @@ class Decoder(nn.Module):
             hidden *= jnp.asarray(config.emb_dim**0.5, config.dtype)
         hidden = layer_stacks.run_layers(
             self,
-            functools.partial(DecoderLayer, prefill=prefill),
+            functools.partial(DecoderLayer, causal=causal, prefill=prefill),
             hidden,
             _inputs_of_layers(config, positions, mask),
             num_layers=config.num_layers,
@@ -330,8 +334,8 @@ class Llama(nn.Module):
           attention_mask: which place may look at which, in place of what targets, segments and causal attention say of it.
           return_hidden: gives what the logits are made of instead, see `output_kernel`.
         """
-        mask = attention_mask
-        if mask is None and not decode:
+        mask, is_own = attention_mask, attention_mask is None and not decode
+        if is_own:
             mask = masks.make_decoder_mask(
                 decoder_target_tokens.astype(jnp.int32), decoder_segment_ids, decoder_causal_attention
             )
@@ -339,6 +343,7 @@ class Llama(nn.Module):
             decoder_input_tokens.astype(jnp.int32),
             decoder_positions,
             mask,
+            causal=is_own and decoder_causal_attention is None,
             deterministic=not enable_dropout,
             decode=decode,
             prefill=prefill,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_llama import FAMILIES, random_prefix_batch, tiny_llama
 
-from stepdistill_jax.engine.model import llama, llama_layers
+from stepdistill_jax.engine.model import llama, llama_layers, masks
 
 pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
 
@@ -77,6 +77,31 @@ def test_scanned_and_rematerialised_layers_give_the_same(make_params, family):
     for changes in ({"scan_layers": True}, {"scan_layers": True, "remat_policy": "full"}):
         found = loss(config.replace(**changes))(params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3), found, expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_rows_of_many_causal_blocks_are_computed_as_one(make_params, family):
+    """A mask that is given whole is not known to be causal, so all scores are made; packed rows of several blocks agree with it."""
+    config = tiny_llama(family)
+    params = make_params(config)
+    length = 2 * llama_layers._CAUSAL_BLOCK + 7
+    tokens = jax.random.randint(jax.random.PRNGKey(3), (2, length), 1, config.vocab_size)
+    tokens = tokens.at[1, -9:].set(0)  # padding
+    segments = jnp.where(jnp.arange(length) < 70, 1, 2)[None] * (tokens > 0)
+    positions = jnp.where(jnp.arange(length) < 70, jnp.arange(length), jnp.arange(length) - 70)[None]
+    positions = jnp.broadcast_to(positions, tokens.shape)
+    batch = {"decoder_input_tokens": tokens, "decoder_target_tokens": tokens}
+
+    def loss(params, **arguments):
+        logits = logits_of(config, params, batch, decoder_positions=positions, **arguments)
+        return jnp.sum(jnp.where(tokens[..., None] > 0, logits, 0.0) ** 2)
+
+    mask = masks.make_decoder_mask(tokens, segments)
+    whole = jax.jit(jax.value_and_grad(lambda params: loss(params, attention_mask=mask)))(params)
+    blocks = jax.jit(jax.value_and_grad(lambda params: loss(params, decoder_segment_ids=segments)))(params)
+    np.testing.assert_allclose(blocks[0], whole[0], rtol=1e-5)
+    for found, expected in zip(jax.tree.leaves(blocks[1]), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
