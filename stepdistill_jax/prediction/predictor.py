@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepdistill_jax.base.line_breaks import read_line_breaks, write_line_breaks
+from stepdistill_jax.base.text_fit import CharacterCheck
 from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.prediction import probe
 from stepdistill_jax.prediction.calibration import Calibration, probabilities_of
@@ -82,6 +83,7 @@ class Predictor:
         description = self.student.description
         self.choices: tuple[str, ...] = description.scored_choices
         self.max_input_tokens: int = description.feature_lengths["inputs"]
+        self._characters = CharacterCheck(self.student.vocabulary)
         export = read_export(self.student.folder)
         if export is not None and export.probe and options.get("verify", True):
             probe.check(self, export.probe, source=path)
@@ -129,6 +131,12 @@ class Predictor:
         """Tokens of each text, prefix and end of sequence included, before anything is cut."""
         _check_texts(texts)
         return [len(tokens) + 1 for tokens in self._encode(texts, self.student.description.label_prefix)]
+
+    def lost_characters(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that the vocabulary does not know and reads as unknown, sorted; '\\n' where it has no line breaks."""
+        line_break = self.student.description.line_break
+        lost = (self._characters.lost_in(write_line_breaks(text, line_break)) for text in texts)
+        return sorted(set().union(*lost))
 
     def warm_up(self) -> None:
         """Compiles what labels take, for texts of any length and batches of up to 16, so that no later call waits for it."""
