@@ -91,7 +91,7 @@ def _draw_reliability(scored: ScoredChoices, name: str, *, folder: Path) -> Figu
             )  # fmt: skip
         for each in labelled[0][1]:
             axes.annotate(
-                f"{each.num_examples:,}", (100 * each.mean_probability, 100 * each.accuracy), xytext=(0, -13), color=_CALIBRATED,
+                f"{each.num_examples:,}", (100 * each.mean_probability, 100 * each.accuracy), xytext=(-4, 6), color=_CALIBRATED,
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axes.set_xlim(0, 100)
