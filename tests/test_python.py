@@ -64,3 +64,15 @@ def test_teach_names_a_setting_that_there_is_not(asked):
     with pytest.raises(TypeError, match="teach: no setting 'base_ulr'; nearest 'base_url'"):
         stepdistill_jax.teach("tickets", teacher="openai:m", base_ulr="http://localhost")
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: stepdistill_jax.train("tickets", step=3), "train: no setting 'step'; nearest 'steps'"),
+        (lambda: stepdistill_jax.Predictor("runs/tickets", verfy=False), "Predictor.*unexpected.*'verfy'"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_named_with_what_was_called(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()

@@ -100,11 +100,14 @@ def new_folder(path: Path, *, replaces: bool = False) -> Iterator[Path]:
         leaves the older one as `.<name>.<host>-<process>.older`.
 
     Raises:
-      FileExistsError: if there is something of that name already, other than an empty folder, and it is not replaced.
+      FileExistsError: if there is something of that name already, other than an empty folder, and it is not replaced; or if it is
+        to lie in what is a file.
       OSError: names the folder, where the system's error names no file.
     """
     if not replaces and path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; name a folder that is not there yet, or move it away.")
+    if file := next((each for each in path.parents if each.is_file()), None):
+        raise FileExistsError(f"{path}: {file} is a file, so nothing goes into it; name a folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, older = _beside(path, "tmp"), _beside(path, "older")
     shutil.rmtree(temporary, ignore_errors=True)

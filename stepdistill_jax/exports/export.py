@@ -119,7 +119,7 @@ def export(
             check = checking.compare(Predictor(run, step=found, verify=False), Predictor(folder), texts)
             if check.agreement < least_agreement:
                 raise ValueError(
-                    f"{output} is not written: {check.text}. Below {least_agreement:.0%} the same, an export is not the student; "
+                    f"{output} is not written: {check.text}. Below {100 * least_agreement:g} % the same, an export is not the student; "
                     f"another --quantization may be, or a lower --least_agreement accepts it."
                 )
         if to == CTRANSLATE2:

@@ -4,11 +4,11 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from stepdistill_jax.base.line_breaks import read_line_breaks, write_line_breaks
+from stepdistill_jax.base.text_fit import CharacterCheck
 from stepdistill_jax.base.visible import is_blank
 from stepdistill_jax.prediction import probe
 from stepdistill_jax.prediction.calibration import Calibration, probabilities_of
@@ -62,7 +62,8 @@ class Predictor:
         *,
         step: int | None = None,
         batch_tokens: int = 16384,
-        **options: Any,
+        num_partitions: int = 1,
+        verify: bool = True,
     ) -> None:
         """Reads the student; nothing is compiled yet.
 
@@ -70,7 +71,8 @@ class Predictor:
           path: a run's folder, or an export's.
           step: of the run's checkpoint, default the best that it keeps, else the newest.
           batch_tokens: tokens of a batch, padding included: it bounds the memory.
-          **options: `num_partitions` and `verify`, as `portable.load` has them.
+          num_partitions: devices that hold one copy of a checkpoint's parameters.
+          verify: whether the files of the checkpoint, or of the export, are compared with their checksums first.
 
         Raises:
           FileNotFoundError: if there is no student, or no such checkpoint.
@@ -78,12 +80,15 @@ class Predictor:
         """
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}; use 1 or more.")
-        self.student: Student = load(path, step=step, batch_tokens=batch_tokens, **options)
+        self.student: Student = load(
+            path, step=step, batch_tokens=batch_tokens, num_partitions=num_partitions, verify=verify
+        )
         description = self.student.description
         self.choices: tuple[str, ...] = description.scored_choices
         self.max_input_tokens: int = description.feature_lengths["inputs"]
+        self._characters = CharacterCheck(self.student.vocabulary)
         export = read_export(self.student.folder)
-        if export is not None and export.probe and options.get("verify", True):
+        if export is not None and export.probe and verify:
             probe.check(self, export.probe, source=path)
 
     def __call__(
@@ -129,6 +134,12 @@ class Predictor:
         """Tokens of each text, prefix and end of sequence included, before anything is cut."""
         _check_texts(texts)
         return [len(tokens) + 1 for tokens in self._encode(texts, self.student.description.label_prefix)]
+
+    def lost_characters(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that the vocabulary does not know and reads as unknown, sorted; '\\n' where it has no line breaks."""
+        line_break = self.student.description.line_break
+        lost = (self._characters.lost_in(write_line_breaks(text, line_break)) for text in texts)
+        return sorted(set().union(*lost))
 
     def warm_up(self) -> None:
         """Compiles what labels take, for texts of any length and batches of up to 16, so that no later call waits for it."""

@@ -12,6 +12,7 @@ from aiohttp import web
 from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.serving.batching import Batcher, Predictor, QueueFull
 from stepdistill_jax.serving.limits import Limits
+from stepdistill_jax.serving.lost_characters import LostCharacters
 from stepdistill_jax.serving.metrics import Metrics
 from stepdistill_jax.serving.request_reading import BadRequest, Request, read_request
 
@@ -23,11 +24,12 @@ class Service:
     """What the routes share. It answers nothing until `open`; after `stop_taking` each connection ends with its answer."""
 
     def __init__(self, limits: Limits, *, report: Callable[[str], object]) -> None:
-        """`report` gets one line for each text that the model could not answer."""
+        """`report` gets one line for each text that the model could not answer, and of characters that it does not know."""
         self.metrics = Metrics()
         self._limits, self._report = limits, report
         self._predictor: Predictor | None = None
         self._batcher: Batcher | None = None
+        self._lost_characters: LostCharacters | None = None
         self._writes_rationales = False
         self._state = "loading"
         self._tokenizing = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tokenizing")
@@ -44,6 +46,7 @@ class Service:
         """Takes requests from now on; the predictor is warm."""
         self._limits.check_longest(predictor.max_input_tokens)
         self._predictor = predictor
+        self._lost_characters = LostCharacters(predictor, self._report)
         self._writes_rationales = _writes_rationales(predictor)
         self._batcher = Batcher(predictor, self._limits, self.metrics)
         self._state = "ready"
@@ -131,7 +134,7 @@ class Service:
         try:
             async with asyncio.timeout(self._limits.deadline_seconds):
                 tokens = await asyncio.get_running_loop().run_in_executor(
-                    self._tokenizing, self._predictor.num_tokens, asked.texts
+                    self._tokenizing, self._num_tokens, asked.texts
                 )
                 results = await self._batcher.predict(asked.texts, tokens, rationale=asked.rationale)
         except QueueFull as error:
@@ -146,6 +149,10 @@ class Service:
             rows.labels("cancelled").inc(len(asked.texts))
             raise
         return self._response(asked, results)
+
+    def _num_tokens(self, texts: Sequence[str]) -> list[int]:
+        self._lost_characters.look_for(texts)
+        return self._predictor.num_tokens(texts)
 
     def _response(self, asked: Request, results: Sequence[Any]) -> web.Response:
         answers = []

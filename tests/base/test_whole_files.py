@@ -128,6 +128,16 @@ def test_a_folder_that_is_there_is_refused_before_any_work(tmp_path):
         raise AssertionError("a file was not refused")
 
 
+def test_a_file_in_the_place_of_a_parent_is_named(tmp_path):
+    (tmp_path / "table.csv").write_text("1")
+    for path in (tmp_path / "table.csv" / "model", tmp_path / "table.csv" / "deeper" / "model"):
+        with (
+            pytest.raises(FileExistsError, match=r"model: \S*table\.csv is a file.*name a folder"),
+            new_folder(path),
+        ):
+            raise AssertionError("it was not refused")
+
+
 def test_an_empty_folder_is_no_obstacle(tmp_path):
     (tmp_path / "model").mkdir()
     with new_folder(tmp_path / "model") as folder:

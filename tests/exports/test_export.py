@@ -142,9 +142,10 @@ def test_an_export_that_answers_otherwise_is_not_written(made_run, tmp_path, cap
     from stepdistill_jax.exports import checking
 
     monkeypatch.setattr(checking, "compare", lambda *arguments: Check(30, 6, 0.5))
-    assert exported(made_run, tmp_path / "out", "--to", "huggingface") == 2
+    assert exported(made_run, tmp_path / "out", "--to", "huggingface", "--least_agreement", "0.995") == 2
     error = capsys.readouterr().err
     assert "6 of 30" in error
+    assert "Below 99.5 % the same" in error
     assert "a lower --least_agreement accepts it" in error
     assert list(tmp_path.iterdir()) == []
 

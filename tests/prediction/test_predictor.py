@@ -138,3 +138,10 @@ def test_a_choice_that_is_impossible_has_probability_0(made_up):
     predictor.student.network.score_choices = lambda rows: np.array([[0.0, -np.inf, -np.inf]], np.float32)
     [prediction] = predictor(["no"])
     assert list(prediction.probabilities.values()) == [1.0, 0.0, 0.0]
+
+
+def test_characters_that_the_vocabulary_does_not_know_are_named(made_up):
+    predictor = made_up()
+    assert predictor.lost_characters(["3 apples", "5"]) == []
+    assert predictor.lost_characters(["猫 cafe\u0301", "1\n2", "猫 犬"]) == ["\n", "é", "犬", "猫"]
+    assert made_up(line_break="newline").lost_characters(["1\n2"]) == []

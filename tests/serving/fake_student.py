@@ -5,6 +5,7 @@ import threading
 import time
 
 CHOICES = ("urgent", "later")
+UNKNOWN = {*map(chr, range(0x4E00, 0x4E00 + 30)), "\n"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Answer:
 
 
 class FakeStudent:
-    """A text's first letter decides: 'u' is urgent, all else later. Tokens are words.
+    """A text's first letter decides: 'u' is urgent, all else later. Tokens are words. It knows no line breaks, and 30 Chinese characters not.
 
     'fail' raises. 'nan' gives a probability that is none. 'nothing' has no answer. `gate`, once set to an unset event, holds every batch back.
     """
@@ -41,6 +42,9 @@ class FakeStudent:
 
     def num_tokens(self, texts):
         return [len(text.split()) for text in texts]
+
+    def lost_characters(self, texts):
+        return sorted(set("".join(texts)) & UNKNOWN)
 
     def __call__(self, texts, *, rationale=False, abstain_below=0.0):
         self.batches.append(list(texts))

@@ -67,6 +67,15 @@ def test_one_text_is_one_prediction():
     }
 
 
+def test_characters_that_the_student_does_not_know_are_in_the_log():
+    async def scenario(client, service, student):
+        return [(await post(client, {"text": text}))[0] for text in ("u 丁", "u 丁")]
+
+    statuses, said = run(scenario)
+    assert statuses == [200, 200]
+    assert said == ["texts are changed by the vocabulary: it has no '丁' (each is said once)"]
+
+
 def test_many_texts_come_back_in_their_order_and_may_abstain():
     async def scenario(client, service, student):
         return await post(client, {"texts": ["x 1", "u 2", "x " * 70], "abstain_below": 0.8})

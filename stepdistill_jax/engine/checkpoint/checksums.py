@@ -113,7 +113,7 @@ def check_and_tell(
 ) -> str:
     """`check`, unless it is not to be; what is to be said of it, behind the checkpoint's name."""
     if not verify:
-        return "its files were not compared with its checksums, as asked"
+        return "its files were not compared with its checksums this time"
     checked = check(path, share=share)
     if checked is None:
         return "it has no checksums, as T5X's and those of earlier versions have none: nothing was compared"

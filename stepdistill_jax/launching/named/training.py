@@ -1,12 +1,14 @@
 """Training as settings say: prints the gin that they stand for, then does what it says."""
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
 from stepdistill_jax.base import locations
 from stepdistill_jax.base.environment import set_for_a_while
+from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.base.visible import visible
 from stepdistill_jax.engine.loop import command_line
 from stepdistill_jax.launching.named.gin_text import Plan, gin_text
@@ -35,6 +37,9 @@ def train(
       ValueError, FileNotFoundError: one line that names the setting that can't be, and the mend.
       TypeError: for a setting that there is not.
     """
+    known_settings = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := sorted(settings.keys() - set(known_settings)):
+        raise TypeError(f"train: no setting '{unknown[0]}'{nearest(unknown[0], known_settings)}.")
     if settings.get("output") is not None:
         settings["output"] = Path(settings["output"])
     begin = None if begin is None else os.fspath(begin)

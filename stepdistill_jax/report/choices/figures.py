@@ -89,6 +89,11 @@ def _draw_reliability(scored: ScoredChoices, name: str, *, folder: Path) -> Figu
                 [100 * each.mean_probability for each in bins], [100 * each.accuracy for each in bins],
                 color=colour, marker=marker, linestyle=style, linewidth=1.6, markersize=5, label=label, clip_on=False,
             )  # fmt: skip
+        for each in labelled[0][1]:
+            axes.annotate(
+                f"{each.num_examples:,}", (100 * each.mean_probability, 100 * each.accuracy), xytext=(-4, 6), color=_CALIBRATED,
+                textcoords="offset points", ha="center", fontsize=8,
+            )  # fmt: skip
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         axes.set_xlabel("probability of the answer (%)")
@@ -98,7 +103,7 @@ def _draw_reliability(scored: ScoredChoices, name: str, *, folder: Path) -> Figu
 
     return save_figure(
         f"{name}-reliability", "What a probability is worth", draw, "; ".join(label for label, *_ in labelled),
-        f"{_counts(scored)}, in {NUM_BINS} bins of equal width", folder=folder,
+        f"{_counts(scored)}, in {NUM_BINS} bins of equal width; numbers: rows of a bin, with the temperature", folder=folder,
     )  # fmt: skip
 
 

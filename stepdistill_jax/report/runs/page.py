@@ -28,6 +28,7 @@ from stepdistill_jax.report.runs.tables import (
 )
 from stepdistill_jax.report.runs.teachers import TeacherSection, has_records, read_teacher
 from stepdistill_jax.report.style.drawing import Figure, distinct_file_names
+from stepdistill_jax.report.style.table import without_html
 
 NUM_SAMPLES = 10
 SAMPLE_CHARACTERS = 600  # of an input or a prediction; a longer one ends in "…"
@@ -97,7 +98,9 @@ def write_report(
     sentences, notes = comparisons(rows), _notes(found, rows)
     write_atomically(folder / "report.csv", comma_separated(rows))
     table = "".join(f"**Mixed data.** {line}\n\n" for line in mixed_data) + markdown(rows)
-    write_atomically(folder / "report.md", _markdown_page(_title(found), table, sentences, notes))
+    write_atomically(
+        folder / "report.md", without_html(_markdown_page(_title(found), table, sentences, notes))
+    )
     page = load_template("index.html.jinja").render(
         title=_title(found),
         summary=_summary(found),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,14 @@ def markdown(table: Table) -> str:
     lines = [[column.title for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
     text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     alignment = "| " + " | ".join("---:" if column.is_number else "---" for column in table.columns) + " |"
-    return "\n".join([f"## {table.title}\n", *text[:1], alignment, *text[1:], "", table.caption]) + "\n"
+    return without_html(
+        "\n".join([f"## {table.title}\n", *text[:1], alignment, *text[1:], "", table.caption]) + "\n"
+    )
+
+
+def without_html(page: str) -> str:
+    """A page of Markdown whose names may hold HTML, as a run's may: what would begin a tag there is shown as it is written."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", page)
 
 
 def comma_separated(table: Table) -> str:

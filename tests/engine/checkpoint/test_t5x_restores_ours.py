@@ -2,7 +2,7 @@
 
 Needs T5X's source tree, which no registry has, and the packages that it imports:
 
-    T5X_SOURCE=SRC/t5x:SRC/airio:SRC/jestimator T5X_PYTHON=VENV/bin/python pytest tests/engine/test_t5x_restores_ours.py
+    T5X_SOURCE=SRC/t5x:SRC/airio:SRC/jestimator T5X_PYTHON=VENV/bin/python pytest tests/engine/checkpoint/test_t5x_restores_ours.py
 """
 
 import json

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from matplotlib.axes import Axes
 
 from stepdistill_jax.prediction.calibration import Calibration, write_calibration
 from stepdistill_jax.report import write_report
 from stepdistill_jax.report.choices import scores
+from stepdistill_jax.report.choices.figures import draw_choices
 from stepdistill_jax.report.choices.reading import Answer, ScoredChoices, read_choices
 
 CHOICES = ("billing", "shipping", "other")
@@ -149,6 +151,19 @@ def test_the_page_shows_classes_figures_and_mistakes(run_folder):
     csv = (page.parent / "tickets-run-classes.csv").read_text().splitlines()
     assert csv[0].startswith("label,num_gold,num_predicted,num_correct,precision_percent")
     assert csv[1].startswith("billing,2,4,2,50.0,100.0")
+
+
+def test_the_reliability_figure_counts_the_rows_of_each_bin(scored, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Axes, "annotate", lambda axes, text, place, **look: drawn.append((text, *map(round, place)))
+    )
+    figures = draw_choices(scored, "run", folder=tmp_path)
+    [reliability] = [each for each in figures if each.name == "run-reliability"]
+    counts = sum(int(text) for text, *_ in drawn[: len(scores.reliability(scores.calibrated(scored)))])
+    assert counts == len(ROWS)
+    assert ("2", 60, 50) in drawn  # of the two answers of 0.6 one is right
+    assert "numbers: rows of a bin, with the temperature" in reliability.counts
 
 
 def test_runs_whose_names_give_one_file_name_have_files_of_their_own(run_folder, tmp_path):

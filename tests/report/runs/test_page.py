@@ -149,6 +149,15 @@ def test_predictions_are_escaped(run_folder):
     assert page.text.count("<script>alert(1)</script>") == 10
 
 
+def test_a_runs_name_brings_no_html_into_the_markdown(run_folder, tmp_path):
+    runs = [run_folder("<b>bold"), run_folder("<script>", method="fine_tuning", rationales=False)]
+    write_report(runs, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert text.count("&lt;b>bold") >= 2  # in the table, and in a sentence on the difference
+    assert "&lt;script>" in text
+    assert not re.search(r"<[A-Za-z/!?]", text)
+
+
 def test_a_sample_is_cut_by_lines_and_by_characters():
     assert clip("a\nb") == "a\nb"
     assert clip("\n".join("abcdefghijklmn")) == "\n".join("abcdefghijkl") + "…"

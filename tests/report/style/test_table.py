@@ -35,6 +35,13 @@ def test_csv_has_full_precision_and_empty_cells_for_what_is_not_known():
     assert rows == [["method", "test"], ["a|b_c", "61.23456"], ["x", ""]]
 
 
+def test_markdown_has_no_html_of_a_name():
+    cells = (Cell("<img src=x onerror=alert(1)></td><!-- ", "x"), Cell("p < 0.05 and <5 rows"))
+    text = markdown(Table("methods", "<b>Methods</b>", "<i>50</i> %", TABLE.columns, (cells,)))
+    assert "&lt;img src=x onerror=alert(1)>&lt;/td>&lt;!--  | p < 0.05 and <5 rows |" in text
+    assert not re.search(r"<[A-Za-z/!?]", text)
+
+
 def test_markdown_escapes_its_separator_and_aligns_numbers():
     lines = markdown(TABLE).splitlines()
     assert lines[2:5] == ["| Method | Test (%) |", "| --- | ---: |", "| a\\|b_c | 61.2 |"]
