@@ -109,7 +109,6 @@ class _Scheduler:
         return 130 if came[0] == signal.SIGINT else preemption.EXIT_STATUS
 
     def _start(self, run: PlannedRun) -> children.Child:
-        failure_file(self.output, run.run_id).unlink(missing_ok=True)
         arguments = ["sweep", str(self.file), "--only", run.run_id, "--output", str(self.output), "--child"]
         if self.data_dir is not None:
             arguments += ["--data_dir", str(self.data_dir)]
