@@ -35,8 +35,8 @@ def do_run(run: PlannedRun, *, output: Path, data_dir: Path | None, command: str
         if result is not None:
             print(f"{run.run_id}: done before.", file=sys.stderr)
             return result
-        failure_file(output, run.run_id).unlink(missing_ok=True)
         run_files.check_plan(run, output)
+        failure_file(output, run.run_id).unlink(missing_ok=True)
         run_files.write_json(folder / run_files.PLAN, run_files.plan_of(run))
         with stopwatch.timed(folder / run_files.SECONDS):
             measured = _train(run, folder, data_dir) if run.method.is_trained else _ask(run, folder, data_dir)

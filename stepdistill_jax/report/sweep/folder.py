@@ -104,16 +104,17 @@ def read_sweep(folder: Path) -> Sweep:
     """
     paths = sorted(path for path in (folder / "runs").glob("*") if path.is_dir())
     done = [path for path in paths if (path / "result.json").is_file()]
+    failures = _failures(folder, but={path.name for path in done})
     if not done:
+        failed = f" ({len(failures)} failed: {folder / 'logs'} says why)" if failures else ""
         raise FileNotFoundError(
-            f"{folder}: no runs/<run>/result.json in it; give the folder of a sweep that has finished a run"
+            f"{folder}: no runs/<run>/result.json in it{failed}; give the folder of a sweep that has finished a run"
         )
     runs = sorted((read_sweep_run(path) for path in done), key=_order)
     _check_no_copies(runs)
     values = {name: _values(runs, name) for name in _setting_names(runs)}
     varying = tuple(name for name, each in values.items() if len(each) > 1)
     constant = {name: each[0] for name, each in values.items() if len(each) == 1 and each[0] is not None}
-    failures = _failures(folder, but={path.name for path in done})
     unfinished = tuple(path.name for path in paths if path not in done and path.name not in failures)
     return Sweep(folder, tuple(runs), tuple(_groups(runs, varying)), unfinished, failures, varying, constant)
 

@@ -187,6 +187,14 @@ def test_a_failed_run_is_named_with_its_last_line_and_its_log(tmp_path):
     assert page.count("failed, and") == 2
 
 
+def test_a_sweep_whose_runs_all_failed_says_where_the_logs_are(tmp_path):
+    (make_sweep_run(tmp_path, method="fine_tuning") / "result.json").unlink()
+    failure_file(tmp_path, "svamp-fine_tuning").parent.mkdir()
+    failure_file(tmp_path, "svamp-fine_tuning").write_text("error: disk full\n")
+    with pytest.raises(FileNotFoundError, match=r"result.json in it \(1 failed: \S+/logs says why\)"):
+        read_sweep(tmp_path)
+
+
 def test_the_page_has_the_title_of_the_experiment_file(tmp_path):
     make_sweep_run(tmp_path, method="fine_tuning")
     assert f"<h1>Sweep {tmp_path.name}</h1>" in write_sweep_report(tmp_path).read_text(encoding="utf-8")
