@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -40,6 +41,16 @@ def environment_as_it_was() -> Iterator[None]:
         seqio.set_tfds_data_dir_override(None)
     if (gin := sys.modules.get("gin")) is not None:
         gin.clear_config()  # a vocabulary that is bound is that of the embedded problems, too
+    if (registration := sys.modules.get("stepdistill_jax.datasets.registration")) is not None:
+        _forget_described(registration)
+
+
+def _forget_described(registration: ModuleType) -> None:
+    """Takes out of SeqIO the tasks of a data folder's datasets: the next file's may have the same names."""
+    from stepdistill_jax.datasets import seqio_tasks
+
+    while registration._described:
+        seqio_tasks.remove_tasks(registration._described.popitem()[1])
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from stepdistill_jax.engine.hardware.step_costs import matmul_flops, traffic
 from stepdistill_jax.engine.hardware.step_report import StepReport
 from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
 from stepdistill_jax.engine.model import base_model
+from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
@@ -74,17 +75,9 @@ def precompile(
         verify_matching_vocabs_fn(train_dataset_cfg, model)
     if topology is not None:
         partitioner.use_devices(devices_of(topology))
-    partitioner.get_data_layout(train_dataset_cfg.batch_size)
-    shapes, types = batch_shapes(model, train_dataset_cfg)
-    state = abstract_train_state(model, shapes, types)
-    partitioner.check_divides(state, getattr(model.module, "config", None))
-    axes = partitioner.get_mesh_axes(state)
     trainer_cls = trainer_cls or _constant_rate_trainer
-    trainer = trainer_cls(
-        model=model, train_state_axes=axes, partitioner=partitioner, rng=jax.random.key(random_seed or 0)
-    )
-    check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
-    batch = {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
+    trainer, state, batch = abstract_step(model, train_dataset_cfg, partitioner, trainer_cls, random_seed)
+    axes = partitioner.get_mesh_axes(state)
 
     begin = time.monotonic()
     executed_flops = matmul_flops(trainer.train_step.trace(state, batch).jaxpr)
@@ -99,7 +92,7 @@ def precompile(
     report = StepReport(
         topology=hardware,
         mesh=dict(partitioner.mesh.shape),
-        batch=shapes,
+        batch={name: rows.shape for name, rows in batch.items()},
         num_microbatches=trainer.num_microbatches or 1,
         num_parameters=num_parameters(state),
         parameter_bytes=parameter_bytes,
@@ -122,6 +115,32 @@ def precompile(
     if not report.fits:
         raise ValueError(_does_not_fit(report.topology, f"{report.peak_bytes / GIB:.1f} GiB"))
     return report
+
+
+def abstract_step(
+    model: base_model.BaseTransformerModel,
+    cfg: DatasetConfig,
+    partitioner: PjitPartitioner,
+    trainer_cls: Callable[..., Trainer],
+    random_seed: int | None,
+) -> tuple[Trainer, FlaxOptimTrainState, dict[str, jax.ShapeDtypeStruct]]:
+    """(trainer, state, batch) of a training step that can be traced; nothing is computed or allocated, and no data is read.
+
+    Raises:
+      ValueError: if settings do not go together.
+    """
+    partitioner.get_data_layout(cfg.batch_size)
+    shapes, types = batch_shapes(model, cfg)
+    state = abstract_train_state(model, shapes, types)
+    partitioner.check_divides(state, getattr(model.module, "config", None))
+    trainer = trainer_cls(
+        model=model,
+        train_state_axes=partitioner.get_mesh_axes(state),
+        partitioner=partitioner,
+        rng=jax.random.key(random_seed or 0),
+    )
+    check_microbatches(cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+    return trainer, state, {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
 
 
 def bindings_of_train(gin: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 SWEEP/experiment.toml          a copy of the experiment file
 SWEEP/compiled/<host>/         compiled steps that the runs share; can be deleted
 SWEEP/logs/<run id>.log        what a run printed
+SWEEP/logs/<run id>.failure    why it ended without a result, until it is begun again
 SWEEP/runs/<run id>/           a run's folder, and in it
   plan.json                    gin files and bindings, written first: a run goes on with no others
   seconds.json                 those that each process worked on it

@@ -11,6 +11,7 @@ from typing import Any
 from stepdistill_jax.base.version import __version__
 from stepdistill_jax.experiments import choice, run_files, stopwatch
 from stepdistill_jax.experiments.planned_run import PlannedRun
+from stepdistill_jax.report.sweep.folder import failure_file
 
 Result = dict[str, Any]
 
@@ -35,6 +36,7 @@ def do_run(run: PlannedRun, *, output: Path, data_dir: Path | None, command: str
             print(f"{run.run_id}: done before.", file=sys.stderr)
             return result
         run_files.check_plan(run, output)
+        failure_file(output, run.run_id).unlink(missing_ok=True)
         run_files.write_json(folder / run_files.PLAN, run_files.plan_of(run))
         with stopwatch.timed(folder / run_files.SECONDS):
             measured = _train(run, folder, data_dir) if run.method.is_trained else _ask(run, folder, data_dir)

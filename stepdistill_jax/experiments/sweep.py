@@ -18,6 +18,7 @@ from stepdistill_jax.experiments.experiment_file import Experiment
 from stepdistill_jax.experiments.planned_run import PlannedRun, planned_runs
 from stepdistill_jax.experiments.prepared_data import provide_data
 from stepdistill_jax.report.sweep import published
+from stepdistill_jax.report.sweep.folder import failure_file, log_file
 
 _POLL_SECONDS = 0.1
 
@@ -54,7 +55,7 @@ def sweep(experiment: Experiment, *, output: Path, jobs: int = 1, data_dir: Path
         if status is not None:
             return status
         for run_id, reason in scheduler.failures.items():
-            _say(f"failed: {run_id}: {reason} (whole log: {output / 'logs' / run_id}.log)")
+            _say(f"failed: {run_id}: {reason} (whole log: {log_file(output, run_id)})")
         _write_report(output)
     return 1 if scheduler.failures else 0
 
@@ -127,6 +128,7 @@ class _Scheduler:
         self.ended += 1
         if result is None:
             self.failures[child.run_id] = child.failure()
+            write_atomically(failure_file(self.output, child.run_id), self.failures[child.run_id] + "\n")
         came_out = f"  failed: {self.failures[child.run_id]}" if result is None else _scored(result)
         _say(f"[{self.ended}/{self.total}] {child.run_id}{came_out}  ({child.seconds:.0f} s)")
 

@@ -24,7 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="FILE_OR_NAME",
-        help="a table (csv, tsv, txt, jsonl, json, parquet; .gz too), or a dataset of tasks/, or t5_vocabulary",
+        help="a table (csv, tsv, txt, jsonl, json, also as .gz; parquet), or a dataset of tasks/, or t5_vocabulary",
     )
     parser.add_argument(
         "--from",

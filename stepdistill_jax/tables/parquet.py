@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stepdistill_jax.tables.errors import TableError, check_names
 from stepdistill_jax.tables.rows import Row
+from stepdistill_jax.tables.text_files import is_packed
 
 _BATCH = 1024  # rows in memory
 
@@ -19,9 +20,13 @@ class Parquet:
         """Reads the schema.
 
         Raises:
-          TableError: if it is no parquet file, or names two columns alike.
+          TableError: if it is no parquet file, or a packed one, or names two columns alike.
         """
         self._path = path
+        if is_packed(path):
+            raise TableError(
+                f"{path}: packed by gzip, and a parquet file is not read through that; unpack it."
+            )
         with self._errors("not a parquet file"), self._open() as file:
             self.columns = tuple(file.schema_arrow.names)
         check_names(path, self.columns, "the file")

@@ -105,7 +105,9 @@ def open_table(
         )
         raise TableError(f"{path} {what}.")
     if kind is None:
-        raise TableError(f"{path}: unknown kind of table; use {', '.join(_KINDS)}, also with .gz.")
+        raise TableError(
+            f"{path}: unknown kind of table; use {', '.join(_KINDS)}; all but the last also with .gz."
+        )
     if kind == "parquet":
         with reading_errors(path):
             rows = Parquet(path)

@@ -116,9 +116,13 @@ def _wide_piece(text: str) -> str:
 
 def open_bytes(path: Path) -> BinaryIO:
     """The file, unpacked if it is gzip's, whatever its name."""
+    return gzip.open(path, "rb") if is_packed(path) else path.open("rb")
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzip's."""
     with path.open("rb") as file:
-        is_packed = file.read(2) == _GZIP
-    return gzip.open(path, "rb") if is_packed else path.open("rb")
+        return file.read(2) == _GZIP
 
 
 @contextlib.contextmanager

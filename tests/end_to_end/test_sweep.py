@@ -145,6 +145,8 @@ def test_a_sweep_goes_on_past_a_failed_run_and_names_it(write_experiment, sweep,
     assert any(
         line.startswith(f"failed: {failed}: stepdistill: error: ") and "nothing" in line for line in last
     )
+    page = (tmp_path / "sweep" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"failed, and in no table: {failed}: stepdistill: error: " in page
 
     assert sweep(file, "--list") == 0
     listed = capsys.readouterr().out.splitlines()

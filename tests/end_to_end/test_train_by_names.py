@@ -157,6 +157,40 @@ def test_a_mistake_is_one_line_with_its_mend(error_of_names, arguments, parts):
     assert [part for part in parts if part not in line] == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--seed", "-1"], ["--seed=-1: use 0 to 4294967295"]),
+        (["--set", "TRAIN_STEPS=3"], ["TRAIN_STEPS = 3", "warm-up, decay", "for 6; give --steps in its place"]),
+        (["--set", "EVAL_PERIOD=2"], ["EVAL_PERIOD = 2", "for 3; give --eval_period"]),
+        (["--set", "BATCH_SIZE=16"], ["BATCH_SIZE = 16", "for 8; give --batch_size"]),
+        (["--set", "MODEL_DIR=elsewhere"], ["MODEL_DIR = 'elsewhere'", "give --output"]),
+        (["--gin_file", "more.gin"], ["TRAIN_STEPS = 9", "give --steps"]),
+        (["--batch_size", "12"], ["batch_size=12", "multiple of 8"]),
+        (["--set", "DROPOUT_RATE=abc"], ["DROPOUT_RATE = 'abc'", "give a number, as 0."]),
+        (["--set", "DROPOUT_RATE=1.5"], ["dropout_rate=1.5"]),
+        (["--set", "NUM_PARTITIONS=3"], ["num_partitions=3 must divide 8"]),
+        (["--set", "EVAL_SPLIT=valid"], ["has no split 'valid'"]),
+        (["--set", "network.T5Config.mlp_activations=('geluu',)"], ["geluu"]),
+        (["--set", "LEARNING_RATE_FACTORS=constant * warmup"], ["no factor 'warmup'"]),
+        (["--set", "utils.SaveCheckpointConfig.keep=0"], ["SaveCheckpointConfig.keep=0"]),
+    ],
+    ids=lambda value: " ".join(value)[:60],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_the_run_would(error_of_names, tmp_path, monkeypatch, arguments, parts):
+    (tmp_path / "more.gin").write_text("TRAIN_STEPS = 9\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    line = error_of_names("wordproblems", *STUDENT, *SHRUNK, *arguments, "--dry_run")
+    assert [part for part in parts if part not in line] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"more.gin"}
+
+
+def test_steps_that_a_binding_changes_are_refused_by_the_run_too(error_of_names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "give --steps" in error_of_names("wordproblems", *STUDENT, *SHRUNK, "--set", "TRAIN_STEPS=3")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_the_environment_says_wrongly_is_one_line_without_gin_s_calls(error_of_names, monkeypatch):
     monkeypatch.setenv("STEPDISTILL_MIXED_DATA", "alow")
     line = error_of_names("wordproblems", "--student", "byt5_tiny")

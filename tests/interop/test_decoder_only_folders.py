@@ -135,7 +135,10 @@ def test_a_run_s_checkpoint_goes_back_by_what_lies_beside_it(decoder_folder, tmp
     for back in ("like", "named"):
         assert bytes_in(tmp_path / back) == bytes_in(folder)
         assert json_of(tmp_path / back)["model_type"] == "qwen2"
-    assert json_of(tmp_path / "named")["bos_token_id"] == model.tokens.start_id
+    config, settings = json_of(tmp_path / "named"), json_of(tmp_path / "named", "generation_config.json")
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        expected = model.tokens.end_id if name == "eos_token_id" else model.tokens.start_id
+        assert config[name] == settings[name] == expected
 
 
 def test_a_folder_without_a_tokenizer_keeps_its_ids(decoder_folder, tmp_path, capsys):

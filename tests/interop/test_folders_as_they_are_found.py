@@ -39,6 +39,21 @@ def test_an_exported_student_stops_at_its_own_end_beside_the_model_s(decoder_fol
     assert found == {"eos_token_id": expected, "repetition_penalty": 1.1}
 
 
+@pytest.mark.parametrize("own", [0, [0], None, "the student's"])
+def test_an_exported_config_names_the_student_s_end(decoder_folder, tmp_path, own):
+    folder = decoder_folder("qwen2")
+    tokens = convert_from_huggingface(folder, tmp_path / "first").tokens
+    own = [7, tokens.end_id] if own == "the student's" else own
+    config = json.loads((folder / "config.json").read_text())
+    given = {"eos_token_id": own, "bos_token_id": 5, "pad_token_id": None}
+    (folder / "config.json").write_text(json.dumps({**config, **given}))
+    model = convert_from_huggingface(folder, tmp_path / "ours")
+    convert_to_huggingface(model.checkpoint, tmp_path / "back")
+    found = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert found["eos_token_id"] == (own if own == [7, tokens.end_id] else tokens.end_id)
+    assert (found["bos_token_id"], found["pad_token_id"]) == (5, tokens.start_id)
+
+
 def test_settings_that_stop_there_already_stay_as_they_are(decoder_folder, tmp_path):
     folder = decoder_folder("qwen2")
     tokens = convert_from_huggingface(folder, tmp_path / "first").tokens

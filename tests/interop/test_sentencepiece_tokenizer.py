@@ -40,6 +40,31 @@ def test_ids_are_those_of_sentencepiece_with_an_end_behind(vocabulary, text):
         assert tokenizer.decode(ids) == pieces.decode(ids)
 
 
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_what_has_no_piece_is_its_bytes_where_the_vocabulary_has_them(tmp_path, model_type):
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the queue of a label, before and after", "punctuation: (a, b)"] * 40),
+        model_prefix=str(tmp_path / "bytes"),
+        model_type=model_type,
+        vocab_size=310,
+        byte_fallback=True,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    file = tmp_path / "bytes.model"
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    tokenizer = read(tokenizer_json(file))
+    for text in (*TEXTS, "é", "the 🙂 of 中, 中中 after"):
+        ids = pieces.encode(text)
+        assert pieces.unk_id() not in ids
+        assert tokenizer.encode(text).ids == [*ids, pieces.eos_id()]
+        assert tokenizer.decode(ids) == pieces.decode(ids)
+
+
 def test_ids_of_t5_s_vocabulary(shared):
     file = shared / "data/vocab/t5_spiece.model"
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(file))

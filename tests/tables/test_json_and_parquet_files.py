@@ -1,5 +1,6 @@
 """JSON lines, JSON arrays and parquet files."""
 
+import gzip
 import json
 
 import pyarrow
@@ -87,6 +88,15 @@ def test_parquet_rows_are_numbered_and_keep_their_types(tmp_path):
 def test_what_is_no_parquet_file_is_named(write):
     with pytest.raises(TableError, match=r"a.parquet: not a parquet file"):
         open_table(write("a.parquet", "text,label\n"))
+
+
+@pytest.mark.parametrize("name", ["a.parquet.gz", "a.parquet"])
+def test_a_packed_parquet_file_is_to_be_unpacked(tmp_path, name):
+    plain = tmp_path / "plain.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"t": ["x"]}), plain)
+    (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
+    with pytest.raises(TableError, match=rf"{name}: packed by gzip, .* unpack it\.$"):
+        open_table(tmp_path / name)
 
 
 def test_parquet_columns_of_one_name_are_named(tmp_path):

@@ -84,7 +84,11 @@ def restore_checkpoint(
         arrays |= {name: first[name].astype(wanted[name].dtype) for name in fresh}
     state_dict = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[name_of_path(keys)], tree)
     if jax.process_index() == 0:
-        say_once(f"{checkpoint.path}: restored in {time.monotonic() - begin:.1f} s; {told}")
+        # `eval` restores it for the decoded answers, and again for the choices' scores.
+        say_once(
+            f"{checkpoint.path}: restored in {time.monotonic() - begin:.1f} s; {told}",
+            about=f"restored {checkpoint.path}",
+        )
     if params_only:
         return train_state.replace(step=state_dict["state"]["step"], params=state_dict["target"])
     return train_state.restore_state(state_dict)

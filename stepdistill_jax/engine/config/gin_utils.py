@@ -89,8 +89,12 @@ def _parse_binding(binding: str) -> None:
 
     An earlier configuration may have been of t5x.examples.scalable_t5's network.T5Config, this one of t5x.examples.t5's.
     """
+    macro = _MACRO.match(binding)
+    before = _value_of(macro[1]) if macro else None
     try:
         gin.parse_config(binding)
+        if macro:
+            _check_kind(macro[1], before, _value_of(macro[1]))
     except KeyError as error:
         match = _AMBIGUOUS.search(str(error))
         if match is None:
@@ -102,6 +106,23 @@ def _parse_binding(binding: str) -> None:
                 f"'{match['selector']}' may be any of {', '.join(names)}; give the whole name."
             ) from error
         gin.parse_config(binding.replace(match["selector"], configured[0], 1))
+
+
+def _value_of(macro: str) -> Any:
+    """As it is bound; None if it is not."""
+    try:
+        return gin.query_parameter(f"%{macro}")
+    except ValueError:
+        return None
+
+
+def _check_kind(macro: str, before: Any, now: Any) -> None:
+    """A number stays a number, lengths by feature stay that, yes or no too; what is no literal may be anything."""
+    literals = (int, float, str, list, tuple, dict)
+    kinds = ((bool, int, "True or False"), (int | float, int | float, "a number"), (dict, dict, "a dict"))
+    kind = next((kind for kind in kinds if isinstance(before, kind[0])), None)
+    if kind is not None and isinstance(now, literals) and not isinstance(now, kind[1]):
+        raise ValueError(f"{macro} = {now!r}: give {kind[2]}, as {before!r} is, which the gin files have.")
 
 
 def _check_macros(gin_bindings: Sequence[str], of_files: set[str]) -> None:

@@ -195,7 +195,7 @@ def config_of_sizes(
     Args:
       dtype: of the weights, 'float32', 'bfloat16' or 'float16'.
       like: a config.json whose other settings are kept, such as that of the model that training began with.
-      ids: 'bos_token_id' and 'eos_token_id' in Hugging Face's vocabulary, where `like` has none.
+      ids: 'bos_token_id', 'eos_token_id' and 'pad_token_id' in Hugging Face's vocabulary, where `like` has none, or ends otherwise.
 
     Raises:
       ValueError: if transformers has no such network, or `like` is of other sizes.
@@ -213,8 +213,9 @@ def config_of_sizes(
         )
     if like is not None:
         _check_like(sizes, like)
-    config: dict[str, Any] = {"max_position_embeddings": sizes.rope_original_length or 8192, **(ids or {})}
+    config: dict[str, Any] = {"max_position_embeddings": sizes.rope_original_length or 8192}
     config |= {name: value for name, value in (like or {}).items() if name not in ("torch_dtype", "dtype")}
+    config |= _ids_to_set(config, ids or {})
     config |= {
         "architectures": [family.architecture],
         "model_type": family.model_type,
@@ -238,6 +239,16 @@ def config_of_sizes(
         "rope_local_base_freq": sizes.local_rope_theta,
     }
     return config
+
+
+def _ids_to_set(config: Config, ids: Mapping[str, int]) -> dict[str, int]:
+    """Those of `ids` that `config` lacks, and the student's end where the model that it began with ends at other tokens."""
+    missing = {name: number for name, number in ids.items() if config.get(name) is None}
+    own = config.get("eos_token_id")
+    ends = own if isinstance(own, list) else [own]
+    return missing | {
+        name: number for name, number in ids.items() if name == "eos_token_id" and number not in ends
+    }
 
 
 def _scaling_of(sizes: DecoderSizes) -> dict[str, Any] | None:

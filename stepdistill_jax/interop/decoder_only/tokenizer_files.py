@@ -9,8 +9,14 @@ from stepdistill_jax.interop.kept_files import TOKENIZER, TOKENIZER_CONFIG, TOKE
 
 
 def ids_of(tokens: TextTokens | None) -> dict[str, int]:
-    """'bos_token_id' and 'eos_token_id' for config.json, in Hugging Face's vocabulary."""
-    return {"bos_token_id": tokens.start_id, "eos_token_id": tokens.end_id} if tokens else {}
+    """'bos_token_id', 'eos_token_id' and 'pad_token_id' for config.json, in Hugging Face's vocabulary."""
+    if tokens is None:
+        return {}
+    return {
+        "bos_token_id": tokens.start_id,
+        "eos_token_id": tokens.end_id,
+        "pad_token_id": tokens.start_id,
+    }
 
 
 def write_tokenizer(folder: Path, tokenizer: Path | None, tokens: TextTokens | None) -> bool:
@@ -45,7 +51,7 @@ def write_tokenizer(folder: Path, tokenizer: Path | None, tokens: TextTokens | N
 def _write_generation(place: Path, tokens: TextTokens) -> None:
     """Where generation stops: a model that the student began with may have ended otherwise (Qwen's base models do)."""
     if not place.is_file():
-        write_json(place, {**ids_of(tokens), "pad_token_id": tokens.start_id})
+        write_json(place, ids_of(tokens))
         return
     settings = read_json(place)
     ends = settings.get("eos_token_id")

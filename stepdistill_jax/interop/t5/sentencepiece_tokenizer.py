@@ -2,7 +2,8 @@
 
 It needs neither sentencepiece nor protobuf where it is read. transformers' own way from a SentencePiece file needs both, is made for
 unigrams alone, and of byte pairs would make a wrong tokenizer without a word. This spells out what SentencePiece does: normalise,
-mark spaces with '▁', take user-defined pieces out first, then find the likeliest pieces, or merge pairs by their pieces' scores.
+mark spaces with '▁', take user-defined pieces out first, then find the likeliest pieces, or merge pairs by their pieces' scores. What
+no piece has is unknown, or its bytes in UTF-8 where the model has pieces for these.
 """
 
 import base64
@@ -62,6 +63,7 @@ def tokenizer_json(vocabulary: Path, *, extra_ids: int = 0) -> dict[str, Any]:
         normalizers.append({"type": "Prepend", "prepend": _SPACE})
     normalizers.append({"type": "Replace", "pattern": {"String": " "}, "content": _SPACE})
     end = model.pieces[model.trainer_spec.eos_id].piece
+    bytes_read = [{"type": "ByteFallback"}] if model.trainer_spec.byte_fallback else []
     return {
         "version": "1.0",
         "truncation": None,
@@ -79,6 +81,7 @@ def tokenizer_json(vocabulary: Path, *, extra_ids: int = 0) -> dict[str, Any]:
             "type": "Sequence",
             "decoders": [
                 {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+                *bytes_read,
                 {"type": "Fuse"},
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},
             ],
@@ -100,7 +103,7 @@ def _unigram(model: Any) -> dict[str, Any]:
         "type": "Unigram",
         "unk_id": model.trainer_spec.unk_id,
         "vocab": [[piece.piece, piece.score] for piece in model.pieces],
-        "byte_fallback": False,
+        "byte_fallback": model.trainer_spec.byte_fallback,
     }
 
 
@@ -112,7 +115,7 @@ def _bpe(model: Any, ids: dict[str, int]) -> dict[str, Any]:
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
         "fuse_unk": True,
-        "byte_fallback": False,
+        "byte_fallback": model.trainer_spec.byte_fallback,
         "ignore_merges": False,
         "vocab": ids,
         "merges": merges_of_scores(

@@ -70,7 +70,7 @@ def own_part(plan: Plan) -> str:
     parts = [
         f"# {shlex.join(command_of(plan.settings))}\n{_IMPORTS}",
         f"include {plan.student.gin_file!r}\ninclude {_shared_by_all(plan.student)!r}\n",
-        "".join(_line(name, value, plan.notes.get(name)) for name, value in _macros(plan).items()),
+        "".join(_line(name, value, plan.notes.get(name)) for name, value in macros(plan).items()),
         _keeping(plan.label_task),
     ]
     if plan.embedded:
@@ -88,7 +88,8 @@ def _shared_by_all(student: Student) -> str:
     return "gin/decoder_student.gin" if student.is_decoder_only else "gin/student.gin"
 
 
-def _macros(plan: Plan) -> dict[str, Any]:
+def macros(plan: Plan) -> dict[str, Any]:
+    """Macro -> its value, as planned."""
     settings, scratch = plan.settings, plan.checkpoint is None
     method = METHODS[settings.method]
     lengths = {"inputs": settings.inputs_length, "targets": settings.targets_length, "task_ids": settings.targets_length}  # fmt: skip

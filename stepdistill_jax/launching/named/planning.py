@@ -95,6 +95,8 @@ def check_numbers(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"--{name}={value:g}: use a finite number above 0.")
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"--seed={settings.seed}: use 0 to {2**32 - 1}.")
     if settings.prefixes not in (None, "paper", "code"):
         raise ValueError(f"--prefixes={settings.prefixes} (or STEPDISTILL_PREFIXES): use paper or code.")
 

@@ -65,14 +65,16 @@ def train_as_told(settings: Settings, args: argparse.Namespace) -> None:
 
 
 def _do(known: Plan, data_dir: str | os.PathLike[str] | None, *, dry_run: bool = False) -> None:
-    """Trains, or only reads what training would."""
+    """Trains, or only checks all that training would before it reads data."""
     from stepdistill_jax.launching import launch
-    from stepdistill_jax.launching.named import planning
+    from stepdistill_jax.launching.named import planning, rehearsal
 
     with planning.gin_file(known) as file, command_line.standing_for(_command(known, data_dir)):
         files = [file, *known.settings.gin_files]
+        launch.read_config(files, known.settings.bindings, data_dir=data_dir)
+        launch.configured(rehearsal.check_planned, known)
         if dry_run:
-            launch.read_config(files, known.settings.bindings, data_dir=data_dir)
+            launch.configured(rehearsal.rehearse)
         else:
             launch.call("train", files, known.settings.bindings, data_dir=data_dir)
 

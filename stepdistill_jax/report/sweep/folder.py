@@ -1,7 +1,7 @@
 """What a sweep left on disk, read back: SWEEP/runs/<run_id>/result.json and the test predictions beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Sweep:
     runs: tuple[SweepRun, ...]
     groups: tuple[Group, ...]
     unfinished: tuple[str, ...]
+    failures: Mapping[str, str]  # run id -> the last line that it printed; in no other field
     varying: tuple[str, ...]  # settings with several values over the sweep
     constant: Mapping[str, Any]
 
@@ -95,7 +96,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """The finished runs of a sweep; the others are named in `unfinished`.
+    """The finished runs of a sweep; the others are named in `failures` and `unfinished`.
 
     Raises:
       FileNotFoundError: no run of the sweep has finished yet.
@@ -103,17 +104,34 @@ def read_sweep(folder: Path) -> Sweep:
     """
     paths = sorted(path for path in (folder / "runs").glob("*") if path.is_dir())
     done = [path for path in paths if (path / "result.json").is_file()]
+    failures = _failures(folder, but={path.name for path in done})
     if not done:
+        failed = f" ({len(failures)} failed: {folder / 'logs'} says why)" if failures else ""
         raise FileNotFoundError(
-            f"{folder}: no runs/<run>/result.json in it; give the folder of a sweep that has finished a run"
+            f"{folder}: no runs/<run>/result.json in it{failed}; give the folder of a sweep that has finished a run"
         )
     runs = sorted((read_sweep_run(path) for path in done), key=_order)
     _check_no_copies(runs)
     values = {name: _values(runs, name) for name in _setting_names(runs)}
     varying = tuple(name for name, each in values.items() if len(each) > 1)
     constant = {name: each[0] for name, each in values.items() if len(each) == 1 and each[0] is not None}
-    unfinished = tuple(path.name for path in paths if path not in done)
-    return Sweep(folder, tuple(runs), tuple(_groups(runs, varying)), unfinished, varying, constant)
+    unfinished = tuple(path.name for path in paths if path not in done and path.name not in failures)
+    return Sweep(folder, tuple(runs), tuple(_groups(runs, varying)), unfinished, failures, varying, constant)
+
+
+def log_file(folder: Path, run_id: str) -> Path:
+    """What a run of a sweep printed."""
+    return folder / "logs" / f"{run_id}.log"
+
+
+def failure_file(folder: Path, run_id: str) -> Path:
+    """Why a run of a sweep ended without a result; there until it is begun again."""
+    return folder / "logs" / f"{run_id}.failure"
+
+
+def _failures(folder: Path, *, but: Collection[str]) -> dict[str, str]:
+    files = sorted((folder / "logs").glob("*.failure"))
+    return {file.stem: file.read_text(encoding="utf-8") for file in files if file.stem not in but}
 
 
 def _check_no_copies(runs: Sequence[SweepRun]) -> None:

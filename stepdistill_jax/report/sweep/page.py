@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepdistill_jax.base.version import __version__
+from stepdistill_jax.base.visible import visible_line
 from stepdistill_jax.base.whole_files import write_atomically
 from stepdistill_jax.report.runs.folder import fit_notes, read_settings
 from stepdistill_jax.report.runs.lineage import lineage_of_folders
@@ -16,7 +17,7 @@ from stepdistill_jax.report.sweep.comparisons import compare_groups, noise_sente
 from stepdistill_jax.report.sweep.curves import draw_sweep_curves
 from stepdistill_jax.report.sweep.disagreements import disagreements
 from stepdistill_jax.report.sweep.figures import draw_sweep_figures
-from stepdistill_jax.report.sweep.folder import Sweep, read_sweep, setting_text
+from stepdistill_jax.report.sweep.folder import Sweep, log_file, read_sweep, setting_text
 from stepdistill_jax.report.sweep.published import read_published
 from stepdistill_jax.report.sweep.tables import run_address, sweep_tables
 
@@ -104,6 +105,10 @@ def _notes(sweep: Sweep) -> Sequence[str]:
     notes = [run.note for run in sweep.runs if run.note]
     fits = [fit_notes(read_settings(run.folder, []), run.folder) for run in sweep.runs]
     notes += dict.fromkeys(itertools.chain.from_iterable(fits))
+    notes += [
+        f"failed, and in no table: {run_id}: {visible_line(why)} (whole log: {log_file(Path(), run_id)})"
+        for run_id, why in sweep.failures.items()
+    ]
     if sweep.unfinished:
         notes.append(f"not finished, and in no table: {', '.join(sweep.unfinished)}")
     return notes

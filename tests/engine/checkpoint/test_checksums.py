@@ -184,6 +184,12 @@ def test_restoring_says_what_comparing_took(copy, capsys, restored):
     )
 
 
+def test_a_checkpoint_that_is_restored_twice_says_so_once(copy, capsys, restored):
+    for _ in range(2):
+        restored(copy)
+    assert capsys.readouterr().err.count("restored in") == 1
+
+
 def test_a_checkpoint_without_checksums_loads_and_that_is_said(copy, capsys, restored, state):
     (copy / checksums.FILE).unlink()
     np.testing.assert_array_equal(parameter(restored(copy)), parameter(state))

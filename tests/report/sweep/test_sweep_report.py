@@ -15,7 +15,7 @@ from small_sweep import NUM_ROWS, make_sweep, make_sweep_run
 from stepdistill_jax import cli
 from stepdistill_jax.report import write_sweep_report
 from stepdistill_jax.report.sweep.comparisons import compare_groups
-from stepdistill_jax.report.sweep.folder import read_sweep
+from stepdistill_jax.report.sweep.folder import failure_file, read_sweep
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,28 @@ def test_an_unfinished_run_is_named_and_in_no_table(tmp_path):
     page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
     assert "not finished, and in no table: svamp-step_by_step-tiny-s1.00-l1-seed0" in page
     assert len(table(tmp_path, "runs")) == 1
+
+
+def test_a_failed_run_is_named_with_its_last_line_and_its_log(tmp_path):
+    done = make_sweep_run(tmp_path, method="fine_tuning")
+    (make_sweep_run(tmp_path, method="step_by_step") / "result.json").unlink()
+    failed = "svamp-step_by_step-tiny-s1.00-l1-seed0"
+    for run_id in (failed, "svamp-without-a-folder", done.name):
+        failure_file(tmp_path, run_id).parent.mkdir(exist_ok=True)
+        failure_file(tmp_path, run_id).write_text("error: disk full\n")
+    page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
+    for run_id in (failed, "svamp-without-a-folder"):
+        assert f"failed, and in no table: {run_id}: error: disk full (whole log: logs/{run_id}.log)" in page
+    assert "not finished" not in page
+    assert page.count("failed, and") == 2
+
+
+def test_a_sweep_whose_runs_all_failed_says_where_the_logs_are(tmp_path):
+    (make_sweep_run(tmp_path, method="fine_tuning") / "result.json").unlink()
+    failure_file(tmp_path, "svamp-fine_tuning").parent.mkdir()
+    failure_file(tmp_path, "svamp-fine_tuning").write_text("error: disk full\n")
+    with pytest.raises(FileNotFoundError, match=r"result.json in it \(1 failed: \S+/logs says why\)"):
+        read_sweep(tmp_path)
 
 
 def test_the_page_has_the_title_of_the_experiment_file(tmp_path):
