@@ -40,8 +40,16 @@ class Child:
         return f"{signal.Signals(-status).name}; {last}" if status < 0 else last
 
 
-def start(arguments: Sequence[str], *, run_id: str, output: Path) -> Child:
-    """Starts `stepdistill <arguments>` in a process of its own, which shares compiled steps with the others of the sweep."""
+# XLA takes three quarters of a GPU for a process, unless one of these says otherwise; it does not take both.
+_MEMORY_SETTINGS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+_SHARED_MEMORY = 0.9  # of a GPU, for all processes together
+
+
+def start(arguments: Sequence[str], *, run_id: str, output: Path, jobs: int = 1) -> Child:
+    """Starts `stepdistill <arguments>` in a process of its own, which shares compiled steps with the others of the sweep.
+
+    With several `jobs`, each gets its part of a GPU's memory, unless the environment says how much.
+    """
     log = output / "logs" / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     compiled = output / "compiled" / platform.node()
@@ -51,6 +59,8 @@ def start(arguments: Sequence[str], *, run_id: str, output: Path) -> Child:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **os.environ,
     }
+    if jobs > 1 and not any(name in environment for name in _MEMORY_SETTINGS):
+        environment[_MEMORY_SETTINGS[0]] = f"{_SHARED_MEMORY / jobs:.3f}"
     with log.open("ab") as file:
         begin = file.tell()
         process = subprocess.Popen(

@@ -112,7 +112,7 @@ class _Scheduler:
         arguments = ["sweep", str(self.file), "--only", run.run_id, "--output", str(self.output), "--child"]
         if self.data_dir is not None:
             arguments += ["--data_dir", str(self.data_dir)]
-        return children.start(arguments, run_id=run.run_id, output=self.output)
+        return children.start(arguments, run_id=run.run_id, output=self.output, jobs=self.jobs)
 
     def _pass_on(self, running: Sequence[children.Child], *, again: bool) -> None:
         if running and not again:
