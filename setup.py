@@ -25,7 +25,7 @@ VERSION = re.search(r'__version__ = "(.+)"', VERSION_FILE.read_text())[1]
 setup(
     name="stepdistill-jax",
     version=VERSION,
-    description="Distilling step-by-step: small T5 students of large language models, in JAX",
+    description="Distilling step-by-step: small students (T5, language models) of large language models, in JAX",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

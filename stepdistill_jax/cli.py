@@ -62,7 +62,7 @@ _COMMANDS = {
     ),
     "convert": (
         "interop.command",
-        "turn a Hugging Face T5 into a checkpoint to begin with, or a checkpoint into a Hugging Face folder",
+        "turn a Hugging Face model or a GGUF file into a checkpoint to begin with, or a checkpoint into a Hugging Face folder",
     ),
     "export": (
         "exports.command",
@@ -140,7 +140,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     """The parser of the whole command line, in which only this subcommand has its flags."""
     parser = OneLineParser(
         prog="stepdistill",
-        description="Distilling step-by-step: small T5 students of large language models.",
+        description="Distilling step-by-step: small students (T5, language models) of large language models.",
         epilog="Settings by environment: STEPDISTILL_DATA_DIR (prepared data, default ./data), STEPDISTILL_TEACHER, "
         "STEPDISTILL_VOCABULARY, STEPDISTILL_PREFIXES (paper or code), STEPDISTILL_CACHE_DIR (token ids, default "
         "./data/token_cache; no keeps none), STEPDISTILL_TASKS (modules with datasets of your "

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from stepdistill_jax import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
@@ -159,6 +162,9 @@ def test_a_table_becomes_a_served_student(run, tmp_path):
 
 def test_the_page_has_the_commands_of_the_test():
     page = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^    stepdistill (\w+) ", page, re.MULTILINE)
+    lines = re.findall(r"^    stepdistill (\w+ .*)$", page, re.MULTILINE)
     six = ["prepare", "teach", "train", "predict", "serve", "export"]
-    assert [command for command in commands if command in six][:6] == six
+    assert [line.split()[0] for line in lines if line.split()[0] in six][:6] == six
+    for line in lines:
+        argv = shlex.split(line, comments=True)
+        assert cli.parser_of(argv[0]).parse_args(argv).run_command, line

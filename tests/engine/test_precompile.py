@@ -195,7 +195,7 @@ TINY = (
 
 @pytest.mark.slow
 def test_a_step_is_compiled_for_a_tpu_that_is_not_there():
-    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install 'stepdistill-jax[tpu]'")
+    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install '.[tpu]'")
     done = launcher(*TINY, "--topology=v4:2x2x1", "--gin.NUM_PARTITIONS=2")
     assert done.returncode == 0, done.stderr
     assert "v4:2x2x1: 4 x TPU v4, mesh data 2 x model 2" in done.stdout
@@ -229,7 +229,7 @@ def test_a_single_tpu_chip_is_a_host_of_its_own(monkeypatch, name, options):
 
 @pytest.mark.slow
 def test_a_step_is_compiled_for_one_tpu_chip_that_is_not_there():
-    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install 'stepdistill-jax[tpu]'")
+    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install '.[tpu]'")
     done = launcher(*TINY, "--topology=v5e:1x1")
     assert done.returncode == 0, done.stderr
     assert "v5e:1x1: 1 x TPU v5e, mesh data 1 x model 1" in done.stdout
@@ -237,9 +237,7 @@ def test_a_step_is_compiled_for_one_tpu_chip_that_is_not_there():
 
 @pytest.mark.slow
 def test_a_step_is_compiled_for_gpus_that_are_not_there():
-    pytest.importorskip(
-        "jax_plugins.xla_cuda13", reason="no CUDA plugin: pip install 'stepdistill-jax[cuda]'"
-    )
+    pytest.importorskip("jax_plugins.xla_cuda13", reason="no CUDA plugin: pip install '.[cuda]'")
     done = launcher(*TINY, "--topology=a100x8", "--gin.NUM_PARTITIONS=2")
     assert done.returncode == 0, done.stderr
     assert "a100x8: 8 x A100 80 GB, mesh data 4 x model 2" in done.stdout

@@ -242,7 +242,7 @@ def _what_is_there(folder: str) -> str:
             return "it is a TensorFlow checkpoint, which is not read; use T5X's or Hugging Face's (`stepdistill convert`)."
         return f"there is no such folder; {os.path.dirname(folder)} has {_named(checkpoint_steps(os.path.dirname(folder)))}."
     if steps := checkpoint_steps(folder):
-        return f"it holds checkpoints, {_named(steps)}; name one of them (RestoreCheckpointConfig.mode='latest' takes the newest)."
+        return f"it holds checkpoints, {_named(steps)}; name one of them, or in gin RestoreCheckpointConfig.mode='latest' for the newest."
     if not is_bucket(folder) and os.path.exists(f"{folder}/config.json"):
         return "it looks like a Hugging Face model; `stepdistill convert` makes a checkpoint of it."
     return "it has neither state/_METADATA (Orbax) nor a file named checkpoint (T5X); name a checkpoint_<step> folder."
