@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from stepdistill_jax.interop.decoder_only.parameter_names import parameters
 from stepdistill_jax.interop.decoder_only.sizes import DecoderSizes
 from stepdistill_jax.interop.gguf_files.reading import open_gguf
 from stepdistill_jax.prediction.description import VocabularyFile, write_description
+from stepdistill_jax.prediction.predictor import Predictor
 
 SIZES = DecoderSizes(
     vocab_size=320, emb_dim=16, num_heads=4, num_kv_heads=2, num_layers=2, head_dim=4, mlp_dim=24
@@ -66,6 +68,16 @@ def test_a_carried_folder_is_a_whole_export_too(run, tmp_path):
         "float32",
         True,
     )
+
+
+def test_a_hugging_face_folder_predicts_as_the_run_does(run, tmp_path):
+    exported = export(run, tmp_path / "out", to="huggingface")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "llama"
+    texts = ["apples and pears", "a plum!"]
+    theirs, ours = Predictor(exported.folder)(texts), Predictor(run)(texts)
+    assert [each.label for each in theirs] == [each.label for each in ours]
+    for one, other in zip(theirs, ours, strict=True):
+        np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6)
 
 
 def test_ctranslate2_is_for_t5s(run, tmp_path):

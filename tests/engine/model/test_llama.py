@@ -104,6 +104,15 @@ def test_rows_of_many_causal_blocks_are_computed_as_one(make_params, family):
         np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))
 
 
+def test_jax_s_attention_gives_the_same(make_params):
+    config = tiny_llama()
+    params, batch = make_params(config), random_prefix_batch()
+    is_token = np.asarray(batch["decoder_target_tokens"] > 0)
+    plain = np.asarray(logits_of(config, params, batch))[is_token]
+    of_jax = np.asarray(logits_of(config.replace(attention="xla"), params, batch))[is_token]
+    np.testing.assert_allclose(of_jax, plain, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_examples_do_not_see_each_other(make_params, family):
     config = tiny_llama(family)
