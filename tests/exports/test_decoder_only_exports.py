@@ -77,7 +77,9 @@ def test_a_hugging_face_folder_predicts_as_the_run_does(run, tmp_path):
     theirs, ours = Predictor(exported.folder)(texts), Predictor(run)(texts)
     assert [each.label for each in theirs] == [each.label for each in ours]
     for one, other in zip(theirs, ours, strict=True):
-        np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6)
+        np.testing.assert_allclose(
+            list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6
+        )
 
 
 def test_ctranslate2_is_for_t5s(run, tmp_path):
