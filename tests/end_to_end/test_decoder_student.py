@@ -135,6 +135,21 @@ def test_evaluation_inference_and_prediction_say_the_same(run, data_dir):
         assert answer.startswith(beginning)
 
 
+def test_its_step_is_compiled_for_devices_that_are_described(gin_file, tmp_path):
+    import gin
+
+    from stepdistill_jax.engine import precompile
+    from stepdistill_jax.engine.hardware.topologies import parse_topology
+    from stepdistill_jax.launching import launch
+
+    launch.read_config([str(gin_file)], [f"MODEL_DIR = {str(tmp_path)!r}", "NUM_PARTITIONS = 2"])
+    bound = precompile.bindings_of_train(gin)
+    step = precompile.precompile(**bound, topology=parse_topology("cpu:8"))
+    assert dict(step.mesh) == {"data": 4, "model": 2}
+    assert step.batch["decoder_input_tokens"] == (8, 128)
+    assert 0.5 * 4 * step.num_parameters <= step.parameter_bytes <= 0.6 * 4 * step.num_parameters
+
+
 def test_a_run_is_a_teacher_that_continues_texts(run):
     from stepdistill_jax.teacher.answers.requests import Request, Sampling
     from stepdistill_jax.teacher.backends.teachers import ModelSettings, make_language_model
