@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from stepdistill_jax.report.sweep.folder import log_file
+
 
 @dataclasses.dataclass(frozen=True)
 class Child:
@@ -50,7 +52,7 @@ def start(arguments: Sequence[str], *, run_id: str, output: Path, jobs: int = 1)
 
     With several `jobs`, each gets its part of a GPU's memory, unless the environment says how much.
     """
-    log = output / "logs" / f"{run_id}.log"
+    log = log_file(output, run_id)
     log.parent.mkdir(parents=True, exist_ok=True)
     compiled = output / "compiled" / platform.node()
     environment = {
