@@ -212,7 +212,7 @@ def devices_of(topology: Topology) -> list[Any]:
         description = topologies.get_topology_desc(
             topology.name,
             platform="cuda",
-            target_config=topology.chip.target.text(topology.chip.name),
+            target_config=topology.chip.target.text(f"NVIDIA {topology.chip.name}"),
             topology=f"1x{topology.shape[0]}x{topology.shape[1]}",  # slices x hosts x GPUs
         )
         return list(description.devices)
