@@ -36,12 +36,15 @@ class DenseGeneral(nn.Module):
     Attributes:
       features: sizes of the output axes; (heads, kv) gives [..., heads, kv] from one [embed, heads * kv] kernel.
       kernel_axes: logical names of the kernel's two axes.
+      dtype: of both factors of the product.
+      sum_dtype: of its sums, and the result; None: `dtype`.
     """
 
     features: int | tuple[int, ...]
     kernel_axes: tuple[str, str]
     num_input_axes: int = 1
     dtype: DType = jnp.float32
+    sum_dtype: DType | None = None
     kernel_init: Initializer = initializers.fan_in_truncated_normal
     use_bias: bool = False
 
@@ -58,11 +61,11 @@ class DenseGeneral(nn.Module):
         )
         # Rows of tokens times a matrix: with more axes, XLA's CPU backend copies what the kernel's gradient is made of.
         rows = inputs.astype(self.dtype).reshape(-1, kernel.shape[0])
-        outputs = rows @ kernel.astype(self.dtype)
+        outputs = jnp.dot(rows, kernel.astype(self.dtype), preferred_element_type=self.sum_dtype)
         if self.use_bias:
             shape, axes = kernel.shape[1:], self.kernel_axes[1:]
             bias = param_with_axes("bias", nn.initializers.zeros, shape, jnp.float32, axes=axes)
-            outputs += bias.astype(self.dtype)[None]
+            outputs += bias.astype(outputs.dtype)[None]
         return outputs.reshape(*inputs.shape[: -self.num_input_axes], *features)
 
 
@@ -95,7 +98,7 @@ class Embed(nn.Module):
     """Token embeddings, looked up by gather: no one-hot of the vocabulary is made.
 
     Attributes:
-      attend_dtype: dtype of `attend`; T5's tied logits are float32 whatever the rest computes in.
+      attend_dtype: of both factors of `attend`'s product; its sums, T5's tied logits, are float32 whatever the rest computes in.
     """
 
     num_embeddings: int
@@ -119,7 +122,8 @@ class Embed(nn.Module):
 
     def attend(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
         """Inner products with every embedding: logits that share the input embedding's weights."""
-        return jnp.dot(inputs.astype(self.attend_dtype), self.embedding.astype(self.attend_dtype).T)
+        embedding = self.embedding.astype(self.attend_dtype)
+        return jnp.dot(inputs.astype(self.attend_dtype), embedding.T, preferred_element_type=jnp.float32)
 
 
 def activation_function(name: str | Callable) -> Callable[[jax.Array], jax.Array]:

@@ -37,7 +37,7 @@ class LlamaConfig:
       sliding_window: tokens that a local layer looks back, its own included; None: every layer looks at all.
       global_every: with a sliding window, each so many-th layer looks at all.
       local_rope_theta: of local layers.
-      remat_policy, scan_layers, attention: as `network.T5Config` has them.
+      remat_policy, scan_layers, attention, logits_dot_in_fp32: as `network.T5Config` has them.
     """
 
     vocab_size: int
@@ -69,6 +69,7 @@ class LlamaConfig:
     remat_policy: str | None = None
     scan_layers: bool | None = None
     attention: str = "auto"
+    logits_dot_in_fp32: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "num_layers", "head_dim", "mlp_dim")
@@ -98,6 +99,11 @@ class LlamaConfig:
         layer_stacks.check_remat_policy(self.remat_policy)
         choice.check_attention(self.attention, dtype=self.dtype, head_dim=self.head_dim)
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+    @property
+    def logits_dot_dtype(self) -> Any:
+        """Of both factors of the product that gives logits."""
+        return jnp.float32 if self.logits_dot_in_fp32 else self.dtype
 
     def replace(self, **changes: Any) -> "LlamaConfig":
         return dataclasses.replace(self, **changes)
@@ -214,7 +220,11 @@ class Decoder(nn.Module):
             return self.shared_embedding.attend(hidden)
         # Output logits are float32 whatever `dtype`: bfloat16 cannot tell near-equal logits of a large vocabulary.
         return layers.DenseGeneral(
-            config.vocab_size, ("embed", "vocab"), dtype=jnp.float32, name="logits_dense"
+            config.vocab_size,
+            ("embed", "vocab"),
+            dtype=config.logits_dot_dtype,
+            sum_dtype=jnp.float32,
+            name="logits_dense",
         )(hidden)
 
     def _cache_index(
@@ -306,6 +316,7 @@ class Llama(nn.Module):
             config.vocab_size,
             config.emb_dim,
             dtype=config.dtype,
+            attend_dtype=config.logits_dot_dtype,
             embedding_init=initializers.small_normal,
             name="token_embedder",
         )
