@@ -8,6 +8,9 @@ from stepdistill_jax.engine.model.attention import plain
 from stepdistill_jax.engine.model.attention.choice import target_platform
 from stepdistill_jax.engine.model.masks import SegmentMask
 
+# Name of what a layer that is computed again for its backward pass keeps of a kernel's results: it then runs forward once.
+KEPT = "attended"
+
 # cuDNN's gradients of queries are NaN on a Hopper GPU where a length is 64 modulo 128 and a query sees nothing but very low scores.
 _CUDNN_MULTIPLE = 128
 

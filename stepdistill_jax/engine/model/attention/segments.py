@@ -5,12 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from stepdistill_jax.engine.model.attention import kernels
+from stepdistill_jax.engine.model.attention import fused, kernels
 from stepdistill_jax.engine.model.attention.kernels import BLOCK, Settings
 
 # Of a Hopper or Ampere GPU; not tuned by measurement.
@@ -98,6 +99,7 @@ def _attend(settings, query, key, value, query_segments, key_segments, biases, b
 
 def _attend_forward(settings, query, key, value, query_segments, key_segments, biases, by_query, by_key):
     out, log_sums = _forward(settings, query, key, value, query_segments, key_segments, biases, by_query)
+    out, log_sums = checkpoint_name(out, fused.KEPT), checkpoint_name(log_sums, fused.KEPT)
     return out, (query, key, value, query_segments, key_segments, biases, by_query, by_key, out, log_sums)
 
 

@@ -1,5 +1,7 @@
 """Every implementation of attention gives a network the same losses and gradients, with dropout, packed and not."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,23 @@ def test_losses_and_gradients_with_dropout_are_the_plain_ones(
         found = next(leaf for at, leaf in jax.tree.leaves_with_path(gradients[1]) if at == path)
         limit = 1e-6 + 1e-4 * float(jnp.max(jnp.abs(expected)))
         np.testing.assert_allclose(found, expected, atol=limit, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="JAX 0.10 computes kept results of a kernel again")
+@pytest.mark.parametrize(("remat_policy", "times"), [("minimal", 1), ("full", 2)])
+def test_a_kernel_runs_forward_once_where_a_layer_is_computed_again(
+    make_model, make_params, packed_batch, remat_policy, times
+):
+    model = make_model(
+        {"attention": "pallas", "head_dim": 16, "scan_layers": True, "remat_policy": remat_policy}
+    )
+    gradient = jax.grad(lambda params: model.loss_fn(params, packed_batch, None)[0])
+
+    text = str(jax.make_jaxpr(gradient)(make_params(model)))
+
+    # One in the encoder's loop, two in the decoder's.
+    assert len(re.findall(r"\bname=segment_attention\b", text)) == 3 * times
+    assert len(re.findall(r"\bname=segment_attention_query_gradient\b", text)) == 3
 
 
 def test_dropped_values_are_dropped_weights():
