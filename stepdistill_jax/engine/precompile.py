@@ -19,7 +19,7 @@ from stepdistill_jax.engine.data.dataset_config import (
     get_dataset,
     read_features,
 )
-from stepdistill_jax.engine.hardware.step_costs import matmul_flops, traffic
+from stepdistill_jax.engine.hardware.step_costs import fused_kernels, matmul_flops, traffic
 from stepdistill_jax.engine.hardware.step_report import StepReport
 from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
 from stepdistill_jax.engine.model import base_model
@@ -100,6 +100,7 @@ def precompile(
         **_memory(compiled.memory_analysis(), hardware.platform),
         model_flops=_model_flops(model, state.params, batch),
         executed_flops=executed_flops,
+        kernels=fused_kernels(compiled.as_text()),
         traffic=traffic(
             compiled.as_text(),
             num_devices=partitioner.mesh.size,
@@ -246,7 +247,11 @@ def _bytes_of_one_device(tree: Any, shardings: Any) -> int:
 
 
 def _model_flops(model: base_model.BaseModel, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Three forward passes: the backward pass is two (Kaplan et al. 2020, section 2.1)."""
+    """Three forward passes: the backward pass is two (Kaplan et al. 2020, section 2.1). Attention goes over whole rows."""
+    config = getattr(model.module, "config", None)
+    if hasattr(config, "attention"):
+        model = copy.copy(model)
+        model.module = model.module.clone(config=config.replace(attention="plain"))
     forward = jax.make_jaxpr(lambda p, b: model.eval_fn(p, model.with_loss_weights(b)))(params, batch)
     return 3 * matmul_flops(forward)
 

@@ -24,6 +24,7 @@ class StepReport:
       model_flops: three forward passes over all devices: what the step cannot do without.
       executed_flops: with what is computed a second time to save memory.
       traffic: what a device sends to others in a step.
+      kernels: fused kernel -> how often it runs in a step; what it multiplies is not in `executed_flops`.
       compile_seconds: of this compilation.
     """
 
@@ -39,6 +40,7 @@ class StepReport:
     model_flops: int
     executed_flops: int
     traffic: Traffic
+    kernels: Mapping[str, int]
     compile_seconds: float
 
     @property
@@ -95,6 +97,8 @@ class StepReport:
             f"  activations  {self.temporary_bytes / GIB:8.3f}   (with gradients and buffers, at the fullest moment)",
             f"  peak         {self.peak_bytes / GIB:8.3f}{of_memory}",
             f"FLOPs a step   {self.model_flops:.4g} of the model, {self.executed_flops:.4g} with what is computed again",
+            "fused kernels  "
+            + (", ".join(f"{runs} {name}" for name, runs in self.kernels.items()) or "none"),
             "sent a device  "
             + ", ".join(
                 f"{kind} {sent / GIB:.3g}" for kind, sent in sorted(self.traffic.by_kind.items()) if sent
