@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 import re
+import sys
 from typing import Any
 
 GIB = 2**30
@@ -162,6 +163,8 @@ def prepare_process(topology: Topology) -> None:
     if topology.platform != "cpu":
         _require(*_PACKAGES[topology.platform], topology)
     os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:  # which has read the variable when it was imported
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     flags = os.environ.get("XLA_FLAGS", "")
     if topology.platform == "cpu":
         flags += f" --xla_force_host_platform_device_count={topology.num_devices}"
