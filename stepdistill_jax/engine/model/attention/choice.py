@@ -12,6 +12,7 @@ from stepdistill_jax.engine.model.masks import SegmentMask
 
 IMPLEMENTATIONS = ("auto", "plain", "xla", "cudnn", "pallas")
 
+_GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 _HALF = (jnp.bfloat16, jnp.float16)
 _CUDNN_LARGEST_HEAD, _CUDNN_HEAD_MULTIPLE = 128, 8  # of GPUs before Hopper, too
 
@@ -70,7 +71,7 @@ def explain(
       platform: None: that of the mesh that is traced under, else JAX's default.
     """
     platform = platform or target_platform()
-    if platform != "gpu":
+    if platform not in _GPU_PLATFORMS:
         return "plain", "no GPU"
     if float32_logits:
         return "plain", "float32_attention_logits"
@@ -85,11 +86,27 @@ def explain(
     return "plain", f"'pallas' {reasons[0]}, 'cudnn' {reasons[1]}"
 
 
+def describe(config: Any, platform: str) -> str | None:
+    """One line for a log: what computes attention on devices of a platform, and why. None for a network that has no choice.
+
+    Args:
+      config: a network's, such as `network.T5Config`.
+    """
+    name = getattr(config, "attention", None)
+    if name != "auto":
+        return name and f"attention: {name}, as set"
+    float32_logits = getattr(config, "float32_attention_logits", False)
+    name, reason = explain(
+        dtype=config.dtype, head_dim=config.head_dim, float32_logits=float32_logits, platform=platform
+    )
+    return f"attention: {name} ({reason})"
+
+
 def target_platform() -> str:
     """'cpu', 'gpu' or 'tpu': of the mesh that is traced under, which need not be there, else of JAX's default device."""
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     platform = getattr(device, "platform", None) or jax.default_backend()
-    return "gpu" if platform in ("cuda", "rocm") else platform
+    return "gpu" if platform in _GPU_PLATFORMS else platform
 
 
 def _why_not_cudnn(dtype: Any, head_dim: int) -> str | None:
@@ -112,7 +129,7 @@ def _why_not_pallas(head_dim: int) -> str | None:
 
 def _why_not_on_these_devices() -> str | None:
     """Of GPUs that are attached: the kernels are compiled and compared with 'plain' first, once a process."""
-    if jax.default_backend() not in ("gpu", "cuda", "rocm"):
+    if jax.default_backend() not in _GPU_PLATFORMS:
         return None  # compiled for devices that are not there
     failure = _trial()
     if failure:

@@ -171,6 +171,18 @@ def test_what_auto_takes(platform, settings, chosen):
     assert reason
 
 
+def test_a_line_says_what_computes_attention_and_why(tiny_config):
+    half = tiny_config.replace(**HALF)
+    assert choice.describe(half, "gpu") == "attention: pallas (skips what belongs to other examples of a row)"
+    assert choice.describe(half, "cpu") == "attention: plain (no GPU)"
+    assert "attention: plain (float32: fused" in choice.describe(tiny_config.replace(head_dim=64), "gpu")
+    odd = choice.describe(tiny_config.replace(**{**HALF, "head_dim": 20}), "cuda")
+    assert odd.startswith("attention: plain ('pallas' takes heads of a power of two")
+    assert "'cudnn' takes" in odd
+    assert choice.describe(half.replace(attention="cudnn"), "gpu") == "attention: cudnn, as set"
+    assert choice.describe(object(), "gpu") is None
+
+
 def test_auto_takes_cudnn_where_the_kernels_failed_their_trial(monkeypatch, capsys):
     monkeypatch.setattr(choice.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(choice, "_trial", lambda: "values differ by 7.0%")
