@@ -1,8 +1,10 @@
-"""Whether JAX finds the devices that it is told to use."""
+"""Whether JAX finds the devices that it is told to use, and what a program is traced for."""
 
 import os
 
 import jax
+
+GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 
 
 def check_devices() -> None:
@@ -20,3 +22,10 @@ def check_devices() -> None:
             f"JAX finds no device for JAX_PLATFORMS={asked}{reason}; unset it to take what is there, or install JAX for that "
             "kind of device, e.g. pip install 'jax[cuda13]'."
         ) from error
+
+
+def target_platform() -> str:
+    """'cpu', 'gpu' or 'tpu': of the mesh that is traced under, which need not be there, else of JAX's default device."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    platform = getattr(device, "platform", None) or jax.default_backend()
+    return "gpu" if platform in GPU_PLATFORMS else platform

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from stepdistill_jax.base.messages import say_once
+from stepdistill_jax.engine.hardware.present_devices import GPU_PLATFORMS, target_platform
 from stepdistill_jax.engine.model.masks import SegmentMask
 
 IMPLEMENTATIONS = ("auto", "plain", "xla", "cudnn", "pallas")
 
-_GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 _HALF = (jnp.bfloat16, jnp.float16)
 _CUDNN_LARGEST_HEAD, _CUDNN_HEAD_MULTIPLE = 128, 8  # of GPUs before Hopper, too
 
@@ -71,7 +71,7 @@ def explain(
       platform: None: that of the mesh that is traced under, else JAX's default.
     """
     platform = platform or target_platform()
-    if platform not in _GPU_PLATFORMS:
+    if platform not in GPU_PLATFORMS:
         return "plain", "no GPU"
     if float32_logits:
         return "plain", "float32_attention_logits"
@@ -102,13 +102,6 @@ def describe(config: Any, platform: str) -> str | None:
     return f"attention: {name} ({reason})"
 
 
-def target_platform() -> str:
-    """'cpu', 'gpu' or 'tpu': of the mesh that is traced under, which need not be there, else of JAX's default device."""
-    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    platform = getattr(device, "platform", None) or jax.default_backend()
-    return "gpu" if platform in _GPU_PLATFORMS else platform
-
-
 def _why_not_cudnn(dtype: Any, head_dim: int) -> str | None:
     if jnp.dtype(dtype) not in _HALF:
         return f"computes in bfloat16 or float16, and dtype is {jnp.dtype(dtype)}"
@@ -129,7 +122,7 @@ def _why_not_pallas(head_dim: int) -> str | None:
 
 def _why_not_on_these_devices() -> str | None:
     """Of GPUs that are attached: the kernels are compiled and compared with 'plain' first, once a process."""
-    if jax.default_backend() not in _GPU_PLATFORMS:
+    if jax.default_backend() not in GPU_PLATFORMS:
         return None  # compiled for devices that are not there
     failure = _trial()
     if failure:

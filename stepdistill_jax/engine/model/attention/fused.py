@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from stepdistill_jax.engine.hardware.present_devices import target_platform
 from stepdistill_jax.engine.model.attention import plain
-from stepdistill_jax.engine.model.attention.choice import target_platform
 from stepdistill_jax.engine.model.masks import SegmentMask
 
 # Name of what a layer that is computed again for its backward pass keeps of a kernel's results: it then runs forward once.
