@@ -1,6 +1,7 @@
 """`segment_attention`: softmax attention within segments by the kernels of `kernels`, differentiable, over a mesh."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def segment_attention(
     attend = functools.partial(_attend_here, settings)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size > 1:
-        attend = _over_mesh(attend, mesh, with_biases=biases is not None)
+        attend = _over_mesh(attend, mesh, query, key, with_biases=biases is not None)
     attended = attend(query, key, value, query_segments, key_segments, biases)
     return attended[:, :length]
 
@@ -72,18 +73,25 @@ def _padded(rows: jax.Array) -> jax.Array:
     return jnp.pad(rows, ((0, 0), (0, padding)) + ((0, 0),) * (rows.ndim - 2)) if padding else rows
 
 
-def _over_mesh(attend, mesh, *, with_biases: bool):
+def _over_mesh(attend, mesh, query, key, *, with_biases: bool):
     """Each device attends to the rows and heads that it has: XLA cannot split a kernel by itself."""
-    heads = nn.logical_to_mesh_axes(("batch", None, "heads", None))
-    rows = PartitionSpec(heads[0], None)
-    biases = PartitionSpec(heads[2], None) if with_biases else None
+    rows_axis, _, heads_axis, _ = nn.logical_to_mesh_axes(("batch", None, "heads", None))
+    rows_axis = rows_axis if query.shape[0] % _size(mesh, rows_axis) == 0 else None
+    heads_axis = heads_axis if key.shape[2] % _size(mesh, heads_axis) == 0 else None
+    states, segments = PartitionSpec(rows_axis, None, heads_axis, None), PartitionSpec(rows_axis, None)
+    biases = PartitionSpec(heads_axis, None) if with_biases else None
     return jax.shard_map(
         attend,
         mesh=mesh,
-        in_specs=(heads, heads, heads, rows, rows, biases),
-        out_specs=heads,
+        in_specs=(states, states, states, segments, segments, biases),
+        out_specs=states,
         check_vma=False,
     )
+
+
+def _size(mesh, axes) -> int:
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def _attend_here(settings, query, key, value, query_segments, key_segments, biases):

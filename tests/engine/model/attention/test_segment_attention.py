@@ -178,7 +178,9 @@ def test_bounds_leave_nothing_to_visit_where_all_is_padding():
     assert (np.asarray(first) >= np.asarray(end)).all()
 
 
-@pytest.mark.parametrize("mesh_shape", [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(
+    "mesh_shape", [(2, 1), (1, 2), (2, 2), (4, 1), (1, 4)]
+)  # two rows and heads do not go into four
 def test_over_a_mesh_it_is_the_same(mesh_shape):
     arrays, query_segments, key_segments, pull = inputs(queries=96, biases=True)
     mesh = Mesh(np.array(jax.devices()[: np.prod(mesh_shape)]).reshape(mesh_shape), ("data", "model"))
