@@ -1,12 +1,14 @@
-"""Whether JAX finds the devices that it is told to use."""
+"""Whether JAX finds the devices that it is told to use; what is then compiled for them is kept."""
 
 import os
 
 import jax
 
+from stepdistill_jax.engine.hardware.compiled_programs import keep_compiled_programs
+
 
 def check_devices() -> None:
-    """Opens JAX's devices.
+    """Opens JAX's devices, and has what is compiled for them kept.
 
     Raises:
       ValueError: if there are none of the kind that JAX_PLATFORMS asks for: names it, and the mend.
@@ -20,3 +22,4 @@ def check_devices() -> None:
             f"JAX finds no device for JAX_PLATFORMS={asked}{reason}; unset it to take what is there, or install JAX for that "
             "kind of device, e.g. pip install 'jax[cuda13]'."
         ) from error
+    keep_compiled_programs()
