@@ -9,6 +9,7 @@ from types import ModuleType
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is written to the user's home
 
 import jax
 import pytest

@@ -21,6 +21,23 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
     return Path("data")
 
 
+def compiled_dir() -> Path | None:
+    """Where compiled programs are kept: $STEPDISTILL_CACHE_DIR/compiled, else ~/.cache/stepdistill-jax/compiled ($XDG_CACHE_HOME).
+
+    'no' keeps nothing: None. Not beside DATA, which may be others' too: compiled programs are run.
+
+    Raises:
+      RuntimeError: if the user has no home.
+    """
+    named = os.environ.get("STEPDISTILL_CACHE_DIR")
+    if named is not None:
+        return None if named.lower() in _NO_CACHE else Path(named).absolute() / "compiled"
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification has relative paths ignored.
+    base = Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache"
+    return base / "stepdistill-jax" / "compiled"
+
+
 def cache_dir() -> Path | None:
     """Where token ids and other things that can be computed again are kept: $STEPDISTILL_CACHE_DIR, else DATA/token_cache.
 

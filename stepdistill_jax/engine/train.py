@@ -33,6 +33,7 @@ from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.model.attention import choice
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step import ahead_of_time
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
 
@@ -135,7 +136,11 @@ def train(
     if use_hardware_rng:
         jax.config.update("jax_default_prng_impl", "rbg")
     # From here on: data, first state and compilation may take minutes.
-    with preemption.watched() as notice, run_owner.owned(Path(model_dir)) as owner:
+    with (
+        preemption.watched() as notice,
+        run_owner.owned(Path(model_dir)) as owner,
+        ahead_of_time.compilation_thread() as thread,
+    ):
         run = RunRecorder(
             Path(model_dir),
             checkpoint_cfg.save,
@@ -191,6 +196,13 @@ def train(
             run, owner, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period
         )
 
+        if (
+            thread is not None and train_dataset_cfg.length_buckets <= 1
+        ):  # else a first batch may have any length
+            ahead_of_time.compile_ahead(
+                thread, trainer, partitioner, state=initializer.global_train_state_shape, batch_spec=spec,
+                eval_batch_specs=evaluation.batch_specs(),
+            )  # fmt: skip
         progress.announce("making the first state …")
         state = _first_state(run, begin_with, restore, initializer, partitioner, init_rng, verify=verifies)
         evaluate_first = run_eval_before_training and run.resumes_at is None

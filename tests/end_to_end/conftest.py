@@ -31,8 +31,10 @@ SHRUNK = (
 def compiled_once(tmp_path_factory):
     """Runs of one shape share their compiled steps, in this process and in those that it starts."""
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     settings = {
+        "jax_enable_compilation_cache": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": 0,
@@ -42,9 +44,11 @@ def compiled_once(tmp_path_factory):
         for name, value in settings.items():
             patch.setenv(name.upper(), str(value))
             jax.config.update(name, value)
+        compilation_cache.reset_cache()  # JAX asks once whether there is one
         yield {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

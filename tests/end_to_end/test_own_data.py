@@ -81,7 +81,13 @@ def environment():
         for name, value in os.environ.items()
         if not name.startswith(("STEPDISTILL_", "XLA_", "JAX_"))
     }
-    return {**kept, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
 
 
 @contextlib.contextmanager

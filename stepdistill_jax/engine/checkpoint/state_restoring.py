@@ -173,12 +173,7 @@ def abstract_state_dict(
     train_state: FlaxOptimTrainState, partitioner: PjitPartitioner, dtype: str | None = None
 ) -> dict[str, Any]:
     """`train_state.state_dict()` of ShapeDtypeStructs that know their sharding, the parameters in `dtype` if it is given."""
-    shardings = partitioner.shardings(partitioner.get_mesh_axes(train_state))
-    tree = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        train_state,
-        shardings,
-    ).state_dict()
+    tree = partitioner.placed_shapes(train_state, partitioner.get_mesh_axes(train_state)).state_dict()
     if dtype is not None:
         tree["target"] = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.dtype(dtype)), tree["target"])
     return tree

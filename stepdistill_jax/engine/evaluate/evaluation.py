@@ -256,6 +256,7 @@ class RunEvaluation:
             eval_steps,
         )
         self._split = train_eval_cfg.split if train_eval_cfg else None
+        self._several_lengths = bool(train_eval_cfg and train_eval_cfg.length_buckets > 1)
         self._streams: Mapping[str, TrainStream] = {}
         if train_eval_cfg is not None:
             layout = partitioner.get_data_layout(train_eval_cfg.batch_size)
@@ -270,6 +271,16 @@ class RunEvaluation:
         )
         if self._inference and infer_eval_cfg.task_feature_lengths is not None:  # else nothing is cut
             self._inference.say_fit()
+
+    def batch_specs(self) -> list[dict[str, Any]]:
+        """The tf.TensorSpecs of the global batches under teacher forcing, each once; none where batches have several lengths."""
+        specs: list[dict[str, Any]] = []
+        if self._several_lengths:
+            return specs
+        for spec in (stream.batch_spec() for stream in self._streams.values()):
+            if spec not in specs:
+                specs.append(spec)
+        return specs
 
     def teacher_forced(self, state: FlaxOptimTrainState) -> list[Row]:
         """A row of losses a task, from the gold targets."""

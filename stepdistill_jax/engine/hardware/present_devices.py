@@ -1,14 +1,16 @@
-"""Whether JAX finds the devices that it is told to use, and what a program is traced for."""
+"""Whether JAX finds the devices that it is told to use, and what a program is traced for; what is then compiled is kept."""
 
 import os
 
 import jax
 
+from stepdistill_jax.engine.hardware.compiled_programs import keep_compiled_programs
+
 GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 
 
 def check_devices() -> None:
-    """Opens JAX's devices.
+    """Opens JAX's devices, and has what is compiled for them kept.
 
     Raises:
       ValueError: if there are none of the kind that JAX_PLATFORMS asks for: names it, and the mend.
@@ -22,6 +24,7 @@ def check_devices() -> None:
             f"JAX finds no device for JAX_PLATFORMS={asked}{reason}; unset it to take what is there, or install JAX for that "
             "kind of device, e.g. pip install 'jax[cuda13]'."
         ) from error
+    keep_compiled_programs()
 
 
 def target_platform() -> str:

@@ -4,14 +4,17 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import flax.linen as nn
+import gin
 import jax
 import numpy as np
 from flax.linen import partitioning as flax_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from stepdistill_jax.engine.hardware.xla_options import compiler_options, flags_of_environment
 from stepdistill_jax.engine.partition.axis_rules import (
     AxisNames,
     LogicalAxisRules,
@@ -65,8 +68,11 @@ class PjittedFnWithContext:
         logical_axis_rules: LogicalAxisRules = (),
     ) -> None:
         self._pjitted_fn, self._mesh, self._rules = pjitted_fn, partition_mesh, logical_axis_rules
+        self._compiling: list[Future[None]] = []
 
     def __call__(self, *args: Any) -> Any:
+        while self._compiling:
+            self._compiling.pop().result()
         with mesh_context(self._mesh, self._rules):
             return self._pjitted_fn(*args)
 
@@ -79,6 +85,19 @@ class PjittedFnWithContext:
         """Ready to be compiled, for arguments of these shapes."""
         with mesh_context(self._mesh, self._rules):
             return self._pjitted_fn.lower(*args)
+
+    def compile_ahead(self, thread: Executor, *args: Any) -> None:
+        """Has a thread compile it for arguments of these shapes and shardings; JAX's caches hand that to calls with such arguments.
+
+        The next call waits for the thread, and raises what went wrong there.
+        """
+        scopes = gin.current_scope()  # of this thread; what is traced may be configured by them
+
+        def compile_in_scopes() -> None:
+            with gin.config_scope(scopes):
+                self.lower(*args).compile()
+
+        self._compiling.append(thread.submit(compile_in_scopes))
 
 
 @contextlib.contextmanager
@@ -262,6 +281,14 @@ class PjitPartitioner:
             is_leaf=lambda leaf: leaf is None or isinstance(leaf, PartitionSpec),
         )
 
+    def placed_shapes(self, tree: Any, specs: Any) -> Any:
+        """A tree of arrays or their shapes as ShapeDtypeStructs that know their sharding, which a tree of PartitionSpecs says."""
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            tree,
+            self.shardings(specs),
+        )
+
     def context(self) -> contextlib.AbstractContextManager[None]:
         """What code with logical sharding constraints is traced under: the mesh and the table of rules."""
         return mesh_context(self.mesh, self.logical_axis_rules)
@@ -281,8 +308,13 @@ class PjitPartitioner:
             out_shardings=self.shardings(out_axis_resources),
             static_argnums=static_argnums,
             donate_argnums=donate_argnums,
+            compiler_options=self._compiler_options(),
         )
         return PjittedFnWithContext(jitted, self.mesh, self.logical_axis_rules)
+
+    def _compiler_options(self) -> dict[str, bool] | None:
+        platform = self.mesh.devices.flat[0].platform
+        return compiler_options(platform, self.mesh.size, flags_of_environment()) or None
 
     def compile(self, partitioned_fn: PjittedFnWithContext, *args: Any) -> Any:
         """Compiles a partitioned function ahead of time for arguments of these shapes."""
