@@ -26,8 +26,8 @@ class T5Config:
       param_scan_axis: taken for T5X's sake; stacked checkpoints are read with the layers on axis 1, T5X's default.
       relpos_bias_in_every_layer: each layer has relative position biases of its own (umT5), not one for its stack.
       attention: what computes attention without a cache. 'plain': products and a softmax over all scores. 'xla', 'cudnn':
-        `jax.nn.dot_product_attention`. 'pallas': our kernels for packed rows (`attention.kernels`). 'auto': on a GPU the fastest
-        that serves, elsewhere 'plain' (`attention.choice`). All drop the same weights.
+        `jax.nn.dot_product_attention`. 'pallas': our kernels for packed rows (`attention.kernels`). 'auto': on a GPU the first of
+        'pallas' and 'cudnn' that serves, elsewhere 'plain' (`attention.choice`). All drop the same weights.
       logits_dot_in_fp32: whether hidden states and output weights are multiplied in float32; else in `dtype`, which is faster.
         Their sums, the logits, are float32 in any case. Of decoding, scores and losses alike.
     """
