@@ -5,7 +5,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
+from stepdistill_jax.engine.step.model_flops import model_flops
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
 
 # Of `train`, as its gin files bind it.
@@ -98,7 +99,7 @@ def precompile(
         parameter_bytes=parameter_bytes,
         optimizer_bytes=state_bytes - parameter_bytes,
         **_memory(compiled.memory_analysis(), hardware.platform),
-        model_flops=_model_flops(model, state.params, batch),
+        model_flops=model_flops(model, state.params, batch),
         executed_flops=executed_flops,
         kernels=fused_kernels(compiled.as_text()),
         traffic=traffic(
@@ -244,16 +245,6 @@ def _bytes_of_one_device(tree: Any, shardings: Any) -> int:
         math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
     )
-
-
-def _model_flops(model: base_model.BaseModel, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Three forward passes: the backward pass is two (Kaplan et al. 2020, section 2.1). Attention goes over whole rows."""
-    config = getattr(model.module, "config", None)
-    if hasattr(config, "attention"):
-        model = copy.copy(model)
-        model.module = model.module.clone(config=config.replace(attention="plain"))
-    forward = jax.make_jaxpr(lambda p, b: model.eval_fn(p, model.with_loss_weights(b)))(params, batch)
-    return 3 * matmul_flops(forward)
 
 
 def _attached(partitioner: PjitPartitioner) -> Topology:

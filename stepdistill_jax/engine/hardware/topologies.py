@@ -92,6 +92,22 @@ _GPUS = {
     "h100": Chip("H100 80 GB", 84942979072, 989e12, 450e9, 50e9, _hopper(84942979072, 3352320000000)),
     "h200": Chip("H200 141 GB", 150121545728, 989e12, 450e9, 50e9, _hopper(150121545728, 4800000000000)),
 }
+# What drivers call a device -> the chip whose compute rates it has. Modules for PCIe are as fast only where they are listed.
+_DEVICE_KINDS = {
+    "TPU v4": _TPUS["v4"],
+    "TPU v5 lite": _TPUS["v5e"],
+    "TPU v5e": _TPUS["v5e"],
+    "TPU v5": _TPUS["v5p"],
+    "TPU v5p": _TPUS["v5p"],
+    "TPU v6 lite": _TPUS["v6e"],
+    "TPU v6e": _TPUS["v6e"],
+    "NVIDIA A100-SXM4-40GB": _GPUS["a100-40"],
+    "NVIDIA A100-PCIE-40GB": _GPUS["a100-40"],
+    "NVIDIA A100-SXM4-80GB": _GPUS["a100"],
+    "NVIDIA A100 80GB PCIe": _GPUS["a100"],
+    "NVIDIA H100 80GB HBM3": _GPUS["h100"],
+    "NVIDIA H200": _GPUS["h200"],
+}
 _CPU = Chip("CPU", 0, 0.0, 0.0)
 GPUS_PER_HOST = 8
 # Platform -> what describes its devices, and the extra that installs it.
@@ -146,6 +162,12 @@ def parse_topology(name: str) -> Topology:
         f"--topology={name} is none that is known; use a TPU slice in chips ({', '.join(_TPUS)}: v4:2x2x4, v5e:4x4), GPUs "
         f"({', '.join(_GPUS)}: a100x16), or cpu:16."
     )
+
+
+def peak_flops_of(device_kind: str) -> float | None:
+    """bf16 operations a second, dense, of a device by its `device_kind`; None of one that is not in the table."""
+    chip = _DEVICE_KINDS.get(device_kind)
+    return chip.peak_flops if chip else None
 
 
 def _positive(name: str, count: int) -> int:
