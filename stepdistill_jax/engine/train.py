@@ -27,13 +27,15 @@ from stepdistill_jax.engine.data.dataset_config import (
     source_facts,
 )
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
+from stepdistill_jax.engine.hardware import step_memory
 from stepdistill_jax.engine.loop import progress
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step import microbatches
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
-from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.step.trainer import AUTO, Trainer
 
 if TYPE_CHECKING:
     import seqio
@@ -156,11 +158,10 @@ def train(
         for cfg in filter(None, cfgs):  # before anything is tokenised, which may take minutes
             verify(cfg, model)
         mixed_data = contents.check_together(train_dataset_cfg)
+        earlier = run_folder.read_run_json(run.model_dir) if run.resumes_at is not None else {}
         if run.resumes_at is not None:
             mixed_data += contents.check_unchanged(
-                (train_dataset_cfg, infer_eval_dataset_cfg),
-                run.model_dir,
-                run_folder.read_run_json(run.model_dir),
+                (train_dataset_cfg, infer_eval_dataset_cfg), run.model_dir, earlier
             )
         progress.announce("reading the data …")
         stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
@@ -176,7 +177,24 @@ def train(
         partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
         init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
         trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
-        check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+        microbatches.check_microbatches(
+            train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size
+        )
+        if trainer.num_microbatches == AUTO:
+            progress.announce("compiling the step, to see in how many microbatches it fits …")
+            trainer = microbatches.resolve(
+                trainer,
+                initializer.global_train_state_shape,
+                {
+                    name: jax.ShapeDtypeStruct(rows.shape, rows.dtype.as_numpy_dtype)
+                    for name, rows in spec.items()
+                },
+                model=model,
+                partitioner=partitioner,
+                memory=step_memory.attached(partitioner.mesh),
+                folder=run.model_dir,
+                began_with=earlier.get("num_microbatches"),
+            )
         run_actions = RunActions(actions, train_period=run.stats_period)
         evaluation = RunEvaluation(
             model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
@@ -202,7 +220,11 @@ def train(
         first_step = run.begin(
             step=int(state.step),
             facts=facts,
-            noted={"text_fit": stream.text_fit(), "content": content},
+            noted={
+                "text_fit": stream.text_fit(),
+                "content": content,
+                "num_microbatches": trainer.num_microbatches or 1,
+            },
             mixed_data=mixed_data,
             summarize_config_fn=summarize_config_fn,
         )

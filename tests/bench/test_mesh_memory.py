@@ -75,11 +75,13 @@ def test_a_step_that_does_not_fit_is_said_not_to(mesh_memory):
     ],
 )
 def test_a_step_that_the_compiler_refuses_is_said_not_to_fit(mesh_memory, monkeypatch, compiler, peak, there):
-    from stepdistill_jax.engine import precompile
+    from stepdistill_jax.engine.hardware import step_memory
     from stepdistill_jax.engine.hardware.topologies import parse_topology
 
     monkeypatch.setattr(mesh_memory, "_compiler", lambda topology: "a compiler")
-    line = precompile._refused(parse_topology("v4:2x2x4"), compiler)
+    refusal = step_memory.ProgramTooLarge(compiler)
+    memory = step_memory.described(parse_topology("v4:2x2x4"))
+    line = step_memory.does_not_fit(memory, refusal.needs, there_bytes=refusal.there_bytes)
     assert mesh_memory.refused_columns("v4:2x2x4", line)[2:4] == (peak, there)
 
 

@@ -129,33 +129,6 @@ def test_a_step_that_does_not_fit_says_what_to_do(report):
     assert "MFU" in str(on_small)
 
 
-@pytest.mark.parametrize(
-    ("libtpu", "figures"),
-    [
-        (  # as users report it
-            "XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 215.17G of 31.25G hbm. Exceeded "
-            "hbm capacity by 183.92G.\nTotal hbm usage >= 215.92G",
-            "it needs 215.17 GiB on each TPU v4 (31.25 GiB can be used)",
-        ),
-        (  # as libtpu 0.0.42 says it
-            "Ran out of memory on HBM, the total memory required for HLO temporaries (64.00G) exceeds available HBM (15.75G).",
-            "it needs 64.00 GiB for HLO temporaries alone on each TPU v4 (15.75 GiB can be used)",
-        ),
-        ("Out of memory in other words.", "it needs more memory on each TPU v4 (32.0 GiB can be used)"),
-    ],
-)
-def test_a_step_that_the_compiler_refuses_for_its_size_is_one_line_with_its_figures(libtpu, figures):
-    class Lowered:
-        def compile(self):
-            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {libtpu}")
-
-    with pytest.raises(ValueError, match=r"does not fit on v4:2x2x4: ") as error:
-        precompile._compile(Lowered(), topologies.parse_topology("v4:2x2x4"))
-    assert figures in str(error.value)
-    assert "parameter_partitioning_dims = 2" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_a_batch_that_does_not_split_is_one_line_before_anything_is_compiled():
     bound = read_tiny("BATCH_SIZE = 6")
     with pytest.raises(ValueError, match=r"batch_size=6 does not split over 8 devices"):
