@@ -56,7 +56,8 @@ def precompile(
       random_seed: changes nothing but the numbers in the program.
       get_dataset_fn: taken for T5X's sake: shapes follow from the configuration, no data is read.
       verify_matching_vocabs_fn: called as (train_dataset_cfg, model) if given; it reads the vocabulary's file.
-      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches.
+      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches. num_microbatches 'auto' is found for the
+        topology, and not remembered.
       topology: None takes the devices that the partitioner finds.
 
     Raises:

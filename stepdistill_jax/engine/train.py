@@ -87,7 +87,7 @@ def train(
       infer_eval_dataset_cfg: evaluated by decoding; None leaves it out.
       checkpoint_cfg: `save` None saves nothing, so nothing can be resumed; `restore` None begins from random parameters.
       partitioner: the mesh, and what lies where on it.
-      trainer_cls: `Trainer` with its learning rate bound.
+      trainer_cls: `Trainer` with its learning rate bound; its num_microbatches may be 'auto' (`step.microbatches`).
       model_dir: the run's folder (see `run_folder`).
       total_steps: the step to stop at, those of a restored checkpoint included.
       eval_steps: batches of each task in teacher-forced evaluation; None takes the whole split.

@@ -30,6 +30,7 @@ def report(**changes):
         "topology": "cpu:2",
         "mesh": {"data": 4, "model": 2},
         "batch": {"encoder_input_tokens": [32, 1024], "decoder_target_tokens": [32, 256]},
+        "num_microbatches": 1,
         "peak_bytes": 3 * 2**29,
         "usable_bytes": 2**31,
         "fits": True,
@@ -56,6 +57,10 @@ def test_a_measured_row_says_split_batch_peak_memory_and_times(mesh_memory):
     columns = mesh_memory.measured_columns(report())
     assert columns[:5] == ("data 4 x model 2", "32 x 1024 + 256", "1.5", "2.0", "0.250 + 0.125 s")
     assert "jax" in columns[5]
+
+
+def test_microbatches_are_said_where_there_are_several(mesh_memory):
+    assert mesh_memory.measured_columns(report(num_microbatches=4))[0] == "data 4 x model 2, 4 microbatches"
 
 
 def test_a_step_that_does_not_fit_is_said_not_to(mesh_memory):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from stepdistill_jax.engine import precompile
-from stepdistill_jax.engine.hardware import topologies
+from stepdistill_jax.engine.hardware import step_memory, topologies
 from stepdistill_jax.launching import launch
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE_LAYER = ("network.T5Config.num_encoder_layers = 1", "network.T5Config.num_decoder_layers = 1")
 
 
 def read_tiny(*bindings):
@@ -127,6 +128,44 @@ def test_a_step_that_does_not_fit_says_what_to_do(report):
     assert not on_small.fits
     assert "does not fit" in str(on_small)
     assert "MFU" in str(on_small)
+
+
+def test_the_number_of_microbatches_is_found_for_hardware_that_is_not_there(
+    quick_compilation, monkeypatch, capsys, caplog
+):
+    """Two rows to each of eight devices; the compiler refuses both at once. What it compiles is what is reported on."""
+    compile_step = step_memory.compile_step
+    refusals = ["in other words"]
+
+    def refuse_the_first(lowered):
+        if refusals:
+            raise step_memory.ProgramTooLarge(refusals.pop())
+        return compile_step(lowered)
+
+    memory = step_memory.DeviceMemory("eight chips", "chip", 2**40, 2**40)
+    monkeypatch.setattr(step_memory, "described", lambda topology: memory)
+    monkeypatch.setattr(step_memory, "compile_step", refuse_the_first)
+    bound = read_tiny("NUM_MICROBATCHES = 'auto'", *ONE_LAYER)
+    with jax.log_compiles():
+        step = precompile.precompile(
+            **{**bound, "model_dir": None}, topology=topologies.parse_topology("cpu:8")
+        )
+    assert step.num_microbatches == 2
+    assert sum("XLA compilation of jit(train_step)" in line for line in caplog.messages) == 1
+    printed = capsys.readouterr()
+    assert "; 2 microbatches\n" in printed.out
+    assert "num_microbatches = 2 (1 row at once a device): " in printed.err
+    assert "; 1 would need more memory." in printed.err
+
+
+def test_of_a_cpu_that_is_described_nobody_knows_the_memory(quick_compilation, capsys):
+    bound = read_tiny("NUM_MICROBATCHES = 'auto'", *ONE_LAYER)
+    step = precompile.precompile(**{**bound, "model_dir": None}, topology=topologies.parse_topology("cpu:8"))
+    assert step.num_microbatches == 1
+    assert (
+        "num_microbatches = 1 (2 rows at once a device): nobody says how much memory cpu:8 "
+        in capsys.readouterr().err
+    )
 
 
 def test_a_batch_that_does_not_split_is_one_line_before_anything_is_compiled():
