@@ -143,8 +143,10 @@ def measured_columns(report: dict) -> tuple[str, ...]:
     usable = report["usable_bytes"]
     peak = report["peak_bytes"] / GIB
     peak = f"{peak:.1f}" if peak >= 1 else f"{peak:.2g}"
+    split = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
+    number = report["num_microbatches"]
     return (
-        " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items()),
+        split if number == 1 else f"{split}, {number} microbatches",
         f"{rows} x {input_tokens} + {target_tokens}",
         peak if report["fits"] else f"does not fit: {peak}",
         f"{usable / GIB:.1f}" if usable else "the host's",

@@ -7,11 +7,11 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
-def usable_cpus(*, cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+def usable_cpus(*, cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     """Whole CPUs, rounded down and at least 1.
 
     Args:
@@ -37,7 +37,7 @@ def limit_thread_pools(threads: int) -> None:
 def _quota(cgroup: Path, membership: Path) -> float:
     """The smallest CPU quota of this process's control group and those above it, in CPUs; infinite without one."""
     quotas = [math.inf]
-    for folder in _folders(cgroup, membership):
+    for folder in control_groups("cpu", cgroup, membership):
         if (file := folder / "cpu.max").is_file():  # version 2: '200000 100000' or 'max 100000'
             quota, period = _numbers(file.read_text())
         elif (file := folder / "cpu.cfs_quota_us").is_file():  # version 1: -1 for none
@@ -49,15 +49,19 @@ def _quota(cgroup: Path, membership: Path) -> float:
     return min(quotas)
 
 
-def _folders(cgroup: Path, membership: Path) -> list[Path]:
-    """The folders of this process's group and its ancestors, as they are seen from within a container or without."""
+def control_groups(controller: str, cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> list[Path]:
+    """The folders of this process's group and its ancestors, as they are seen from within a container or without.
+
+    Args:
+      controller: 'cpu' or 'memory', which version 1 mounts one by one.
+    """
     paths = {"/"}
     if membership.is_file():
         for line in membership.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if not controllers or "cpu" in controllers.split(","):
+            if not controllers or controller in controllers.split(","):
                 paths |= {path, *map(str, Path(path).parents)}
-    roots = [cgroup, cgroup / "cpu", cgroup / "cpu,cpuacct"]
+    roots = [cgroup, cgroup / controller, *([cgroup / "cpu,cpuacct"] if controller == "cpu" else [])]
     return [root / path.lstrip("/") for root in roots for path in sorted(paths)]
 
 

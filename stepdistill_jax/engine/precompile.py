@@ -2,8 +2,6 @@
 
 import copy
 import json
-import math
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,29 +17,24 @@ from stepdistill_jax.engine.data.dataset_config import (
     get_dataset,
     read_features,
 )
+from stepdistill_jax.engine.hardware import step_memory
 from stepdistill_jax.engine.hardware.step_costs import fused_kernels, matmul_flops, traffic
+from stepdistill_jax.engine.hardware.step_memory import ProgramTooLarge, gib
 from stepdistill_jax.engine.hardware.step_report import StepReport
-from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
+from stepdistill_jax.engine.hardware.topologies import GPUS_PER_HOST, Chip, Topology, devices_of
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.step import microbatches
 from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
+from stepdistill_jax.engine.step.microbatches import check_microbatches, placed
 from stepdistill_jax.engine.step.model_flops import model_flops
-from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.step.trainer import Trainer
 
 # Of `train`, as its gin files bind it.
 _SHARED_WITH_TRAIN = (
     "model", "train_dataset_cfg", "partitioner", "trainer_cls", "model_dir", "random_seed", "use_hardware_rng",
 )  # fmt: skip
-_MEND = (
-    "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS), raise NUM_MICROBATCHES, keep "
-    "less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
-)
-# How libtpu says that a program is too large: of all its memory, or, as 0.0.42 does, of temporaries that are too many alone.
-_ALL_USED = re.compile(r"Used (?P<used>[\d.]+[KMG]) of (?P<there>[\d.]+[KMG])")
-_PART_USED = re.compile(
-    r"required for (?P<part>[\w ]+) \((?P<used>[\d.]+[KMG])\) exceeds available HBM \((?P<there>[\d.]+[KMG])\)"
-)
 
 
 def precompile(
@@ -64,7 +57,8 @@ def precompile(
       random_seed: changes nothing but the numbers in the program.
       get_dataset_fn: taken for T5X's sake: shapes follow from the configuration, no data is read.
       verify_matching_vocabs_fn: called as (train_dataset_cfg, model) if given; it reads the vocabulary's file.
-      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches.
+      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches. num_microbatches 'auto' is found for the
+        topology, and not remembered.
       topology: None takes the devices that the partitioner finds.
 
     Raises:
@@ -79,17 +73,23 @@ def precompile(
     trainer_cls = trainer_cls or _constant_rate_trainer
     trainer, state, batch = abstract_step(model, train_dataset_cfg, partitioner, trainer_cls, random_seed)
     axes = partitioner.get_mesh_axes(state)
+    hardware = topology or _attached(partitioner)
+    memory = step_memory.described(topology) if topology else step_memory.attached(partitioner.mesh)
 
     begin = time.monotonic()
+    trainer = microbatches.resolve(trainer, state, batch, model=model, partitioner=partitioner, memory=memory)
     executed_flops = matmul_flops(trainer.train_step.trace(state, batch).jaxpr)
     lowered = trainer.train_step.lower(state, batch)
-    compiled = _compile(lowered, topology)
+    try:
+        compiled = step_memory.compile_step(lowered)
+    except ProgramTooLarge as refusal:
+        message = step_memory.does_not_fit(memory, refusal.needs, there_bytes=refusal.there_bytes)
+        raise ValueError(message) from refusal
     compile_seconds = time.monotonic() - begin
     parameter_bytes, state_bytes = (
-        _bytes_of_one_device(tree, partitioner.shardings(specs))
+        step_memory.bytes_of_one_device(tree, partitioner.shardings(specs))
         for tree, specs in ((state.params, axes.params), (state, axes))
     )
-    hardware = topology or _attached(partitioner)
     report = StepReport(
         topology=hardware,
         mesh=dict(partitioner.mesh.shape),
@@ -98,7 +98,7 @@ def precompile(
         num_parameters=num_parameters(state),
         parameter_bytes=parameter_bytes,
         optimizer_bytes=state_bytes - parameter_bytes,
-        **_memory(compiled.memory_analysis(), hardware.platform),
+        **step_memory.memory_of(compiled, hardware.platform),
         model_flops=model_flops(model, state.params, batch),
         executed_flops=executed_flops,
         kernels=fused_kernels(compiled.as_text()),
@@ -115,7 +115,7 @@ def precompile(
         _write(Path(model_dir), report, lowered, compiled)
     print(report)
     if not report.fits:
-        raise ValueError(_does_not_fit(report.topology, f"{report.peak_bytes / GIB:.1f} GiB"))
+        raise ValueError(step_memory.does_not_fit(memory, f"{gib(report.peak_bytes)} GiB"))
     return report
 
 
@@ -127,6 +127,8 @@ def abstract_step(
     random_seed: int | None,
 ) -> tuple[Trainer, FlaxOptimTrainState, dict[str, jax.ShapeDtypeStruct]]:
     """(trainer, state, batch) of a training step that can be traced; nothing is computed or allocated, and no data is read.
+
+    Of num_microbatches 'auto' the trainer has no number yet (`microbatches.resolve`).
 
     Raises:
       ValueError: if settings do not go together.
@@ -142,7 +144,8 @@ def abstract_step(
         rng=jax.random.key(random_seed or 0),
     )
     check_microbatches(cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
-    return trainer, state, {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
+    batch = {name: jax.ShapeDtypeStruct(shape, types[name]) for name, shape in shapes.items()}
+    return trainer, *placed(state, batch, partitioner)
 
 
 def bindings_of_train(gin: Any) -> dict[str, Any]:
@@ -193,58 +196,6 @@ def batch_shapes(
 
 def _constant_rate_trainer(**arguments: Any) -> Trainer:
     return Trainer(learning_rate_fn=lambda step: 1e-3, **arguments)
-
-
-def _compile(lowered: Any, topology: Topology | None) -> Any:
-    try:
-        return lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) or topology is None:
-            raise
-        raise ValueError(_refused(topology, str(error))) from error
-
-
-def _refused(topology: Topology, message: str) -> str:
-    """What the compiler's refusal comes to, with its figures if it gives any."""
-    if part := _PART_USED.search(message):
-        needs = f"{_gib(part['used'])} GiB for {part['part']} alone"
-        return _does_not_fit(topology, needs, there=_gib(part["there"]))
-    if used := _ALL_USED.search(message):
-        return _does_not_fit(topology, f"{_gib(used['used'])} GiB", there=_gib(used["there"]))
-    return _does_not_fit(topology, "more memory")
-
-
-def _gib(text: str) -> str:
-    """'512.0M' in GiB."""
-    return f"{float(text[:-1]) / {'K': 2**20, 'M': 2**10, 'G': 1}[text[-1]]:.2f}"
-
-
-def _does_not_fit(topology: Topology, needs: str, *, there: str | None = None) -> str:
-    if there is None and topology.usable_bytes:
-        there = f"{topology.usable_bytes / GIB:.1f}"
-    usable = f" ({there} GiB can be used)" if there else ""
-    return f"The step does not fit on {topology.name}: it needs {needs} on each {topology.chip.name}{usable}; {_MEND}."
-
-
-def _memory(stats: Any, platform: str) -> dict[str, int]:
-    """Temporary and peak bytes of one device.
-
-    On TPUs XLA's own peak is the figure to trust: the sum counts what never lives at the same time. The GPU compiler gives
-    none, and the CPU's leaves out what is temporary: there the sum is what will be allocated.
-    """
-    peak = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    peak += stats.temp_size_in_bytes
-    if platform == "tpu":
-        peak = getattr(stats, "peak_memory_in_bytes", 0) or peak
-    peak += stats.generated_code_size_in_bytes
-    return {"temporary_bytes": max(peak - stats.argument_size_in_bytes, 0), "peak_bytes": peak}
-
-
-def _bytes_of_one_device(tree: Any, shardings: Any) -> int:
-    return sum(
-        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
-    )
 
 
 def _attached(partitioner: PjitPartitioner) -> Topology:

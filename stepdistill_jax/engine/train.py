@@ -27,15 +27,16 @@ from stepdistill_jax.engine.data.dataset_config import (
     source_facts,
 )
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
+from stepdistill_jax.engine.hardware import step_memory
 from stepdistill_jax.engine.loop import progress
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.model.attention import choice
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
-from stepdistill_jax.engine.step import ahead_of_time
+from stepdistill_jax.engine.step import ahead_of_time, microbatches
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
-from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
+from stepdistill_jax.engine.step.trainer import AUTO, Trainer
 
 if TYPE_CHECKING:
     import seqio
@@ -87,7 +88,7 @@ def train(
       infer_eval_dataset_cfg: evaluated by decoding; None leaves it out.
       checkpoint_cfg: `save` None saves nothing, so nothing can be resumed; `restore` None begins from random parameters.
       partitioner: the mesh, and what lies where on it.
-      trainer_cls: `Trainer` with its learning rate bound.
+      trainer_cls: `Trainer` with its learning rate bound; its num_microbatches may be 'auto' (`step.microbatches`).
       model_dir: the run's folder (see `run_folder`).
       total_steps: the step to stop at, those of a restored checkpoint included.
       eval_steps: batches of each task in teacher-forced evaluation; None takes the whole split.
@@ -162,11 +163,10 @@ def train(
         for cfg in filter(None, cfgs):  # before anything is tokenised, which may take minutes
             verify(cfg, model)
         mixed_data = contents.check_together(train_dataset_cfg)
+        earlier = run_folder.read_run_json(run.model_dir) if run.resumes_at is not None else {}
         if run.resumes_at is not None:
             mixed_data += contents.check_unchanged(
-                (train_dataset_cfg, infer_eval_dataset_cfg),
-                run.model_dir,
-                run_folder.read_run_json(run.model_dir),
+                (train_dataset_cfg, infer_eval_dataset_cfg), run.model_dir, earlier
             )
         progress.announce("reading the data …")
         stream = _open_stream(get_dataset_fn, model, train_dataset_cfg, partitioner, seed)
@@ -182,7 +182,24 @@ def train(
         partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
         init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
         trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
-        check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+        microbatches.check_microbatches(
+            train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size
+        )
+        if trainer.num_microbatches == AUTO:
+            progress.announce("compiling the step, to see in how many microbatches it fits …")
+            trainer = microbatches.resolve(
+                trainer,
+                initializer.global_train_state_shape,
+                {
+                    name: jax.ShapeDtypeStruct(rows.shape, rows.dtype.as_numpy_dtype)
+                    for name, rows in spec.items()
+                },
+                model=model,
+                partitioner=partitioner,
+                memory=step_memory.attached(partitioner.mesh),
+                folder=run.model_dir,
+                began_with=earlier.get("num_microbatches"),
+            )
         platform = partitioner.mesh.devices.flat[0].platform
         attention = choice.describe(getattr(model.module, "config", None), platform)
         if attention and platform != "cpu":
@@ -219,7 +236,12 @@ def train(
         first_step = run.begin(
             step=int(state.step),
             facts=facts,
-            noted={"text_fit": stream.text_fit(), "content": content, "attention": attention},
+            noted={
+                "text_fit": stream.text_fit(),
+                "content": content,
+                "attention": attention,
+                "num_microbatches": trainer.num_microbatches or 1,
+            },
             mixed_data=mixed_data,
             summarize_config_fn=summarize_config_fn,
         )

@@ -30,6 +30,7 @@ def report(**changes):
         "topology": "cpu:2",
         "mesh": {"data": 4, "model": 2},
         "batch": {"encoder_input_tokens": [32, 1024], "decoder_target_tokens": [32, 256]},
+        "num_microbatches": 1,
         "peak_bytes": 3 * 2**29,
         "usable_bytes": 2**31,
         "fits": True,
@@ -58,6 +59,10 @@ def test_a_measured_row_says_split_batch_peak_memory_and_times(mesh_memory):
     assert "jax" in columns[5]
 
 
+def test_microbatches_are_said_where_there_are_several(mesh_memory):
+    assert mesh_memory.measured_columns(report(num_microbatches=4))[0] == "data 4 x model 2, 4 microbatches"
+
+
 def test_a_step_that_does_not_fit_is_said_not_to(mesh_memory):
     assert mesh_memory.measured_columns(report(fits=False))[2] == "does not fit: 1.5"
 
@@ -75,11 +80,13 @@ def test_a_step_that_does_not_fit_is_said_not_to(mesh_memory):
     ],
 )
 def test_a_step_that_the_compiler_refuses_is_said_not_to_fit(mesh_memory, monkeypatch, compiler, peak, there):
-    from stepdistill_jax.engine import precompile
+    from stepdistill_jax.engine.hardware import step_memory
     from stepdistill_jax.engine.hardware.topologies import parse_topology
 
     monkeypatch.setattr(mesh_memory, "_compiler", lambda topology: "a compiler")
-    line = precompile._refused(parse_topology("v4:2x2x4"), compiler)
+    refusal = step_memory.ProgramTooLarge(compiler)
+    memory = step_memory.described(parse_topology("v4:2x2x4"))
+    line = step_memory.does_not_fit(memory, refusal.needs, there_bytes=refusal.there_bytes)
     assert mesh_memory.refused_columns("v4:2x2x4", line)[2:4] == (peak, there)
 
 

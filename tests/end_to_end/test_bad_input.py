@@ -75,6 +75,7 @@ def error_of(train, tmp_path, no_compilation):
             ["paired with length_buckets=2", "use length_buckets=1"],
         ),
         (["NUM_MICROBATCHES = 3"], ["num_microbatches=3", "multiple of 24"]),
+        (["NUM_MICROBATCHES = 'all'"], ["num_microbatches='all'", "use 1 or more", "or 'auto'"]),
         (["NUM_PARTITIONS = 3"], ["num_partitions=3 must divide 8"]),
         (["RATIONALE_WEIGHT = -1.0"], ["rationale_weight=-1.0", "use 0 or more"]),
         (["TASK_FEATURE_LENGTHS = {'inputs': 96}"], ["{'inputs': 96}", "must give 'inputs' and 'targets'"]),

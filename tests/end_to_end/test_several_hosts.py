@@ -114,12 +114,15 @@ def test_devices_and_processes_do_not_change_a_run(run, tmp_path):
     runs = {
         "eight_as_data": (1, 8, ()),
         "fsdp_and_tensor": (1, 8, FSDP_AND_TENSOR),
-        "two_processes": (2, 4, ()),
+        "two_processes": (2, 4, ("NUM_MICROBATCHES = 'auto'",)),
         "two_processes_fsdp_and_tensor": (2, 4, FSDP_AND_TENSOR),
     }
     for name, (num_processes, devices_each, bindings) in runs.items():
         run(tmp_path / name, num_processes, devices_each, *bindings)
         assert_same_run(tmp_path / name, one)
+
+    found = json.loads((tmp_path / "two_processes" / "microbatches.json").read_text(encoding="utf-8"))
+    assert found["num_microbatches"] == 1
 
     # A checkpoint of one process is gone on with by two, and the other way round.
     for name, source, num_processes, devices_each in (

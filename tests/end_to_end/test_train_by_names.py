@@ -170,6 +170,7 @@ def test_a_mistake_is_one_line_with_its_mend(error_of_names, arguments, parts):
         (["--set", "DROPOUT_RATE=abc"], ["DROPOUT_RATE = 'abc'", "give a number, as 0."]),
         (["--set", "DROPOUT_RATE=1.5"], ["dropout_rate=1.5"]),
         (["--set", "NUM_PARTITIONS=3"], ["num_partitions=3 must divide 8"]),
+        (["--set", "NUM_MICROBATCHES=all"], ["num_microbatches='all'", "or 'auto'"]),
         (["--set", "EVAL_SPLIT=valid"], ["has no split 'valid'"]),
         (["--set", "network.T5Config.mlp_activations=('geluu',)"], ["geluu"]),
         (["--set", "LEARNING_RATE_FACTORS=constant * warmup"], ["no factor 'warmup'"]),
@@ -183,6 +184,11 @@ def test_a_dry_run_refuses_what_the_run_would(error_of_names, tmp_path, monkeypa
     line = error_of_names("wordproblems", *STUDENT, *SHRUNK, *arguments, "--dry_run")
     assert [part for part in parts if part not in line] == []
     assert {path.name for path in tmp_path.iterdir()} == {"more.gin"}
+
+
+def test_a_dry_run_looks_for_no_number_of_microbatches(train_by_names, monkeypatch):
+    monkeypatch.setattr("stepdistill_jax.engine.step.microbatches.resolve", None)
+    train_by_names("wordproblems", *STUDENT, *SHRUNK, "--set", "NUM_MICROBATCHES=auto", "--dry_run")
 
 
 def test_steps_that_a_binding_changes_are_refused_by_the_run_too(error_of_names, tmp_path, monkeypatch):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from stepdistill_jax.engine import precompile
-from stepdistill_jax.engine.hardware import topologies
+from stepdistill_jax.engine.hardware import step_memory, topologies
 from stepdistill_jax.launching import launch
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE_LAYER = ("network.T5Config.num_encoder_layers = 1", "network.T5Config.num_decoder_layers = 1")
 
 
 def read_tiny(*bindings):
@@ -139,31 +140,42 @@ def test_a_step_that_does_not_fit_says_what_to_do(report):
     assert "MFU" in str(on_small)
 
 
-@pytest.mark.parametrize(
-    ("libtpu", "figures"),
-    [
-        (  # as users report it
-            "XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 215.17G of 31.25G hbm. Exceeded "
-            "hbm capacity by 183.92G.\nTotal hbm usage >= 215.92G",
-            "it needs 215.17 GiB on each TPU v4 (31.25 GiB can be used)",
-        ),
-        (  # as libtpu 0.0.42 says it
-            "Ran out of memory on HBM, the total memory required for HLO temporaries (64.00G) exceeds available HBM (15.75G).",
-            "it needs 64.00 GiB for HLO temporaries alone on each TPU v4 (15.75 GiB can be used)",
-        ),
-        ("Out of memory in other words.", "it needs more memory on each TPU v4 (32.0 GiB can be used)"),
-    ],
-)
-def test_a_step_that_the_compiler_refuses_for_its_size_is_one_line_with_its_figures(libtpu, figures):
-    class Lowered:
-        def compile(self):
-            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {libtpu}")
+def test_the_number_of_microbatches_is_found_for_hardware_that_is_not_there(
+    quick_compilation, monkeypatch, capsys, caplog
+):
+    """Two rows to each of eight devices; the compiler refuses both at once. What it compiles is what is reported on."""
+    compile_step = step_memory.compile_step
+    refusals = ["in other words"]
 
-    with pytest.raises(ValueError, match=r"does not fit on v4:2x2x4: ") as error:
-        precompile._compile(Lowered(), topologies.parse_topology("v4:2x2x4"))
-    assert figures in str(error.value)
-    assert "parameter_partitioning_dims = 2" in str(error.value)
-    assert "\n" not in str(error.value)
+    def refuse_the_first(lowered):
+        if refusals:
+            raise step_memory.ProgramTooLarge(refusals.pop())
+        return compile_step(lowered)
+
+    memory = step_memory.DeviceMemory("eight chips", "chip", 2**40, 2**40)
+    monkeypatch.setattr(step_memory, "described", lambda topology: memory)
+    monkeypatch.setattr(step_memory, "compile_step", refuse_the_first)
+    bound = read_tiny("NUM_MICROBATCHES = 'auto'", *ONE_LAYER)
+    with jax.log_compiles():
+        step = precompile.precompile(
+            **{**bound, "model_dir": None}, topology=topologies.parse_topology("cpu:8")
+        )
+    assert step.num_microbatches == 2
+    assert sum("XLA compilation of jit(train_step)" in line for line in caplog.messages) == 1
+    printed = capsys.readouterr()
+    assert "; 2 microbatches\n" in printed.out
+    assert "num_microbatches = 2 (1 row at once a device): " in printed.err
+    assert "; 1 would need more memory." in printed.err
+
+
+def test_of_a_cpu_that_is_described_nobody_knows_the_memory(quick_compilation, capsys):
+    bound = read_tiny("NUM_MICROBATCHES = 'auto'", *ONE_LAYER)
+    step = precompile.precompile(**{**bound, "model_dir": None}, topology=topologies.parse_topology("cpu:8"))
+    assert step.num_microbatches == 1
+    assert (
+        "num_microbatches = 1 (2 rows at once a device): nobody says how much memory cpu:8 "
+        in capsys.readouterr().err
+    )
 
 
 def test_a_batch_that_does_not_split_is_one_line_before_anything_is_compiled():

@@ -26,6 +26,8 @@ __all__ = [
 
 _MACRO = re.compile(r"^([A-Za-z_]\w*)\s*=", re.MULTILINE)
 _AMBIGUOUS = re.compile(r"Ambiguous selector '(?P<selector>[^']+)', matches \[(?P<names>[^\]]*)\]")
+# Macros of numbers that take a word, too.
+_WORDS = {"NUM_MICROBATCHES": ("auto",)}
 _MACRO_USE = re.compile(r"%([A-Za-z_]\w*)")
 _PARSE_ERRORS = (ValueError, RuntimeError, SyntaxError, ImportError, AttributeError, NameError)
 
@@ -121,8 +123,12 @@ def _check_kind(macro: str, before: Any, now: Any) -> None:
     literals = (int, float, str, list, tuple, dict)
     kinds = ((bool, int, "True or False"), (int | float, int | float, "a number"), (dict, dict, "a dict"))
     kind = next((kind for kind in kinds if isinstance(before, kind[0])), None)
-    if kind is not None and isinstance(now, literals) and not isinstance(now, kind[1]):
-        raise ValueError(f"{macro} = {now!r}: give {kind[2]}, as {before!r} is, which the gin files have.")
+    words = _WORDS.get(macro, ())
+    if kind is not None and isinstance(now, literals) and not isinstance(now, kind[1]) and now not in words:
+        or_word = "".join(f" or {word!r}" for word in words)
+        raise ValueError(
+            f"{macro} = {now!r}: give {kind[2]}{or_word}, as {before!r} is, which the gin files have."
+        )
 
 
 def _check_macros(gin_bindings: Sequence[str], of_files: set[str]) -> None:

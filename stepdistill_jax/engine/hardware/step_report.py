@@ -16,7 +16,7 @@ class StepReport:
       topology: what it was compiled for.
       mesh: axis -> devices.
       batch: feature -> [rows, tokens] of the global batch.
-      num_microbatches: as the trainer has them.
+      num_microbatches: as the trainer has them; of 'auto', those that were found.
       num_parameters: of the model, over all devices.
       parameter_bytes, optimizer_bytes: of each device, kept from step to step.
       temporary_bytes: activations, gradients and what is moved about, at the fullest moment.
@@ -25,7 +25,7 @@ class StepReport:
       executed_flops: with what is computed a second time to save memory; without those of fused kernels.
       traffic: what a device sends to others in a step.
       kernels: fused kernel -> how often it runs in a step.
-      compile_seconds: of this compilation.
+      compile_seconds: of this compilation, and of those that looked for num_microbatches.
     """
 
     topology: Topology

@@ -1,5 +1,6 @@
 """One training step, pure and short, and what compiles it over the mesh."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,13 @@ from jax.sharding import PartitionSpec
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.schedules import LearningRateFn
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
-from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
+from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, PjittedFnWithContext
 from stepdistill_jax.engine.step.weight_metrics import WeightMetricsComputer
 
 Batch = Mapping[str, jax.Array]
 Metrics = Mapping[str, Any]
+# As few microbatches as fit: `microbatches.resolve` finds how many those are.
+AUTO = "auto"
 
 
 def accumulate_gradients(
@@ -67,7 +70,6 @@ class Trainer:
 
     Attributes:
       num_microbatches: as given.
-      train_step: (state, batch) -> (state, metrics, learning rate). The old state's memory is reused: do not keep it.
       eval_step: (params, batch) -> metrics, without dropout.
     """
 
@@ -78,7 +80,7 @@ class Trainer:
         partitioner: PjitPartitioner,
         rng: jax.Array,
         learning_rate_fn: LearningRateFn,
-        num_microbatches: int | None = None,
+        num_microbatches: int | str | None = None,
         weight_metrics_computer: WeightMetricsComputer | None = None,
     ) -> None:
         """Prepares the steps; the first call of each compiles.
@@ -89,52 +91,76 @@ class Trainer:
           partitioner: of state and batch.
           rng: key of dropout; step n uses the key folded with n, so that it does not depend on where a run began.
           learning_rate_fn: step -> learning rate.
-          num_microbatches: parts of a batch that are worked through one after another.
+          num_microbatches: parts of a batch that are worked through one after another; None, 0 or 1 is all at once. 'auto' is
+            as few as fit into memory: this trainer then takes no step, and `microbatches.resolve` gives one that does.
           weight_metrics_computer: adds metrics of the size of weights, gradients and updates to every step.
+
+        Raises:
+          ValueError: if num_microbatches is none of these.
         """
-        self.num_microbatches = num_microbatches
+        _check_number(num_microbatches)
         batch_spec = partitioner.data_partition_spec
 
-        def train_step(state: FlaxOptimTrainState, batch: Batch):
-            learning_rate = learning_rate_fn(state.step)
-            grads, metrics = accumulate_gradients(
-                model, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
+        def step_in_parts(num_microbatches: int | None) -> PjittedFnWithContext:
+            def train_step(state: FlaxOptimTrainState, batch: Batch):
+                learning_rate = learning_rate_fn(state.step)
+                grads, metrics = accumulate_gradients(
+                    model, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
+                )
+                new_state = state.apply_gradient(grads, learning_rate)
+                if weight_metrics_computer is not None:
+                    metrics = {
+                        **metrics,
+                        **weight_metrics_computer.compute_metrics(grads, state, new_state),
+                    }
+                return new_state, metrics, learning_rate
+
+            return partitioner.partition(
+                train_step,
+                in_axis_resources=(train_state_axes, batch_spec),
+                out_axis_resources=(train_state_axes, PartitionSpec(), PartitionSpec()),
+                donate_argnums=(0,),
             )
-            new_state = state.apply_gradient(grads, learning_rate)
-            if weight_metrics_computer is not None:
-                metrics = {
-                    **metrics,
-                    **weight_metrics_computer.compute_metrics(grads, state, new_state),
-                }
-            return new_state, metrics, learning_rate
 
         def eval_step(params: Any, batch: Batch) -> Metrics:
             return model.eval_fn(params, model.with_loss_weights(batch))[1]
 
-        self.train_step: Callable[..., Any] = partitioner.partition(
-            train_step,
-            in_axis_resources=(train_state_axes, batch_spec),
-            out_axis_resources=(train_state_axes, PartitionSpec(), PartitionSpec()),
-            donate_argnums=(0,),
-        )
+        self.num_microbatches = num_microbatches
+        self._step_in_parts = step_in_parts
+        self._train_step = None if num_microbatches == AUTO else step_in_parts(num_microbatches)
         self.eval_step: Callable[..., Any] = partitioner.partition(
             eval_step,
             in_axis_resources=(train_state_axes.params, batch_spec),
             out_axis_resources=PartitionSpec(),
         )
 
+    @property
+    def train_step(self) -> PjittedFnWithContext:
+        """(state, batch) -> (state, metrics, learning rate). The old state's memory is reused: do not keep it.
 
-def check_microbatches(batch_size: int, num_microbatches: int | None, data_mesh_size: int) -> None:
-    """Checks that a batch splits into microbatches that split over the data devices.
+        Raises:
+          ValueError: if num_microbatches is still 'auto'.
+        """
+        if self._train_step is None:
+            raise ValueError(
+                "Trainer.num_microbatches='auto' is no number yet; train and precompile find one "
+                "(step.microbatches.resolve); elsewhere give Trainer one, or use trainer.with_microbatches(1)."
+            )
+        return self._train_step
 
-    Raises:
-      ValueError: if it does not.
-    """
-    if num_microbatches is not None and num_microbatches < 0:
-        raise ValueError(f"num_microbatches={num_microbatches}; use 1 or more, or None.")
-    parts = (num_microbatches or 1) * data_mesh_size
-    if batch_size % parts:
+    def with_microbatches(self, num_microbatches: int | None) -> "Trainer":
+        """This trainer with another number of microbatches; eval_step is shared."""
+        trainer = copy.copy(self)
+        trainer.num_microbatches = num_microbatches
+        trainer._train_step = self._step_in_parts(num_microbatches)
+        return trainer
+
+
+def _check_number(num_microbatches: Any) -> None:
+    if num_microbatches is None or num_microbatches == AUTO:
+        return
+    if isinstance(num_microbatches, bool) or not isinstance(num_microbatches, int) or num_microbatches < 0:
         raise ValueError(
-            f"batch_size={batch_size} does not split into num_microbatches={num_microbatches} over {data_mesh_size} "
-            f"devices on mesh axis 'data'; use a multiple of {parts}."
+            f"num_microbatches={num_microbatches!r}; use 1 or more, None for the whole batch at once, or 'auto' for as few "
+            "as fit into the device's memory."
         )

@@ -42,6 +42,7 @@ def rehearse() -> None:
 
     from stepdistill_jax.engine import precompile
     from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
+    from stepdistill_jax.engine.step.trainer import AUTO
 
     given = _made(gin.get_bindings("__main__.train", resolve_references=False))
     for name in ("train_dataset_cfg", "train_eval_dataset_cfg", "infer_eval_dataset_cfg"):
@@ -54,6 +55,8 @@ def rehearse() -> None:
         given["trainer_cls"],
         given["random_seed"],
     )
+    if trainer.num_microbatches == AUTO:  # how many there are is found by compiling
+        trainer = trainer.with_microbatches(1)
     trainer.train_step.trace(state, batch)
 
 

@@ -14,7 +14,7 @@ from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.axis_rules import standard_logical_axis_rules
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state
-from stepdistill_jax.engine.step.trainer import Trainer, accumulate_gradients, check_microbatches
+from stepdistill_jax.engine.step.trainer import Trainer, accumulate_gradients
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 RATE = 0.1
@@ -151,13 +151,37 @@ def test_evaluation_has_no_dropout_and_changes_nothing(line_batch):
         )
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "microbatches", "devices", "multiple"), [(100, None, 8, 8), (24, 2, 8, 16), (6, 4, 1, 4)]
-)
-def test_a_batch_that_does_not_split_is_refused(batch_size, microbatches, devices, multiple):
-    check_microbatches(multiple * 3, microbatches, devices)
-    with pytest.raises(ValueError, match=rf"batch_size={batch_size} .*use a multiple of {multiple}\."):
-        check_microbatches(batch_size, microbatches, devices)
+@pytest.mark.parametrize("value", ["all", "4", "", -1, 2.0, True])
+def test_a_number_of_microbatches_that_is_none_is_refused(value):
+    with pytest.raises(
+        ValueError, match=r"^num_microbatches=.*; use 1 or more, None .*, or 'auto' "
+    ) as error:
+        make_line(num_microbatches=value)
+    assert f"num_microbatches={value!r}; " in str(error.value)
+
+
+def test_a_trainer_whose_number_is_not_found_yet_takes_no_step(line_batch):
+    trainer, state, partitioner = make_line(num_microbatches="auto")
+    with pytest.raises(
+        ValueError, match=r"num_microbatches='auto' is no number yet; .*with_microbatches\(1\)\.$"
+    ):
+        trainer.train_step(state, partitioner.global_batch(line_batch))
+    square = np.mean((line_batch["features"] @ np.arange(4.0) - line_batch["targets"]) ** 2)
+    evaluated = trainer.eval_step(state.params, partitioner.global_batch(line_batch))
+    assert metric_values(evaluated)["loss"] == pytest.approx(square, rel=1e-5)
+
+
+def test_another_number_of_microbatches_is_another_trainer(line_batch):
+    auto, state, partitioner = make_line(num_microbatches="auto", noise=1.0)
+    batch = partitioner.global_batch(line_batch)
+    for number in (1, 2):
+        given, same, _ = make_line(num_microbatches=number, noise=1.0)
+        copied = jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), leaf.sharding), state)
+        _, found, _ = auto.with_microbatches(number).train_step(copied, batch)
+        _, expected, _ = given.train_step(same, batch)
+        assert metric_values(found) == metric_values(expected)
+    assert auto.num_microbatches == "auto"
+    assert auto.with_microbatches(2).num_microbatches == 2
 
 
 def test_a_t5_takes_the_same_step_over_a_mesh_in_microbatches(make_model, make_batch):
