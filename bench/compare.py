@@ -10,6 +10,7 @@ speed drifts does not decide. Examples are SVAMP's and CQA's where they are prep
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -17,21 +18,37 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
 
 class Child:
-    """A contender's process."""
+    """A contender's process, which says one line of JSON when it is ready, and one for each thing that it is asked.
 
-    def __init__(self, name: str, command: list[str], *, python_path: str) -> None:
+    Attributes:
+      first_step_seconds: from its start until it was ready, known from then on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        python_path: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts it.
+
+        Args:
+          environment: default this process's, on the CPU.
+        """
         self.name = name
-        start = time.perf_counter()
+        self._start = time.perf_counter()
         environment = {
-            **os.environ,
+            **({**os.environ, "JAX_PLATFORMS": "cpu"} if environment is None else environment),
             "PYTHONPATH": python_path,
-            "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - lives as long as the process
@@ -43,12 +60,17 @@ class Child:
             text=True,
             env=environment,
         )
-        self._answer()
-        self.first_step_seconds = time.perf_counter() - start
+
+    def ready(self) -> dict:
+        """Waits until it is ready; what it says then."""
+        answer = self._answer()
+        self.first_step_seconds = time.perf_counter() - self._start
+        return answer
 
     def ask(self, command: str) -> dict:
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `_answer` says how
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict:
@@ -61,9 +83,15 @@ class Child:
             f"{self.name} ended with code {self._process.returncode}: {self._log.read()[-2000:]}"
         )
 
+    def kill(self) -> None:
+        """Ends it at once; whoever waits for its answer gets an error."""
+        self._process.kill()
+
     def close(self) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._process.stdout.close()
         self._log.close()
 
 
@@ -202,6 +230,7 @@ def main() -> None:
         try:
             for name, (command, python_path) in contender_commands(args, data).items():
                 children.append(Child(name, command, python_path=python_path))
+                children[-1].ready()
             print(
                 f"T5 v1.1 {args.size}, float32, on {source}; medians of {args.rounds} rounds of {args.steps} steps"
             )

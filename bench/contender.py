@@ -7,25 +7,14 @@ import sys
 import time
 from abc import ABC, abstractmethod
 
-# T5 v1.1 small (gin/models/t5_1_1_small.gin), and a model that a test can afford.
+# T5 v1.1's (gin/models/t5_1_1_small.gin and on), and a model that a test can afford.
 SIZES = {
-    "small": {
-        "emb_dim": 512,
-        "num_heads": 6,
-        "num_layers": 8,
-        "head_dim": 64,
-        "mlp_dim": 1024,
-        "vocab_size": 32128,
-    },
-    "tiny": {
-        "emb_dim": 32,
-        "num_heads": 2,
-        "num_layers": 2,
-        "head_dim": 16,
-        "mlp_dim": 64,
-        "vocab_size": 32128,
-    },
-}
+    "tiny": {"emb_dim": 32, "num_heads": 2, "num_layers": 2, "head_dim": 16, "mlp_dim": 64, "vocab_size": 32128},
+    "small": {"emb_dim": 512, "num_heads": 6, "num_layers": 8, "head_dim": 64, "mlp_dim": 1024, "vocab_size": 32128},
+    "base": {"emb_dim": 768, "num_heads": 12, "num_layers": 12, "head_dim": 64, "mlp_dim": 2048, "vocab_size": 32128},
+    "large": {"emb_dim": 1024, "num_heads": 16, "num_layers": 24, "head_dim": 64, "mlp_dim": 2816, "vocab_size": 32128},
+    "xl": {"emb_dim": 2048, "num_heads": 32, "num_layers": 24, "head_dim": 64, "mlp_dim": 5120, "vocab_size": 32128},
+}  # fmt: skip
 DROPOUT_RATE = 0.1
 LEARNING_RATE = 1e-3
 Z_LOSS = 1e-4

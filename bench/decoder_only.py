@@ -211,14 +211,15 @@ def main() -> None:
         }
         if args.hf_python:
             contenders["transformers"] = (args.hf_python, "transformers", "padded")
-        children = [
-            Child(
+        children = []
+        for name, (python, role, kind) in contenders.items():
+            child = Child(
                 name,
                 [python, __file__, "--size", args.size, "--serve", role, str(path), kind],
                 python_path=str(HERE.parent) if role == "ours" else "",
             )
-            for name, (python, role, kind) in contenders.items()
-        ]
+            child.ready()
+            children.append(child)
         rates: dict[str, list[float]] = {child.name: [] for child in children}
         for _ in range(args.rounds):
             for child in children:

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from stepdistill_jax.engine.data.dataset_config import (
     get_dataset,
     read_features,
 )
-from stepdistill_jax.engine.hardware.step_costs import matmul_flops, traffic
+from stepdistill_jax.engine.hardware.step_costs import fused_kernels, matmul_flops, traffic
 from stepdistill_jax.engine.hardware.step_report import StepReport
 from stepdistill_jax.engine.hardware.topologies import GIB, GPUS_PER_HOST, Chip, Topology, devices_of
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
+from stepdistill_jax.engine.step.model_flops import model_flops
 from stepdistill_jax.engine.step.trainer import Trainer, check_microbatches
 
 # Of `train`, as its gin files bind it.
@@ -98,8 +99,9 @@ def precompile(
         parameter_bytes=parameter_bytes,
         optimizer_bytes=state_bytes - parameter_bytes,
         **_memory(compiled.memory_analysis(), hardware.platform),
-        model_flops=_model_flops(model, state.params, batch),
+        model_flops=model_flops(model, state.params, batch),
         executed_flops=executed_flops,
+        kernels=fused_kernels(compiled.as_text()),
         traffic=traffic(
             compiled.as_text(),
             num_devices=partitioner.mesh.size,
@@ -243,12 +245,6 @@ def _bytes_of_one_device(tree: Any, shardings: Any) -> int:
         math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
     )
-
-
-def _model_flops(model: base_model.BaseModel, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Three forward passes: the backward pass is two (Kaplan et al. 2020, section 2.1)."""
-    forward = jax.make_jaxpr(lambda p, b: model.eval_fn(p, model.with_loss_weights(b)))(params, batch)
-    return 3 * matmul_flops(forward)
 
 
 def _attached(partitioner: PjitPartitioner) -> Topology:

@@ -30,6 +30,7 @@ from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
 from stepdistill_jax.engine.loop import progress
 from stepdistill_jax.engine.loop.actions import BaseAction, RunActions
 from stepdistill_jax.engine.model import base_model
+from stepdistill_jax.engine.model.attention import choice
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 from stepdistill_jax.engine.step import ahead_of_time
@@ -182,6 +183,10 @@ def train(
         init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
         trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
         check_microbatches(train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size)
+        platform = partitioner.mesh.devices.flat[0].platform
+        attention = choice.describe(getattr(model.module, "config", None), platform)
+        if attention and platform != "cpu":
+            say_once(attention)
         run_actions = RunActions(actions, train_period=run.stats_period)
         evaluation = RunEvaluation(
             model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
@@ -191,9 +196,8 @@ def train(
             run, owner, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period
         )
 
-        if (
-            thread is not None and train_dataset_cfg.length_buckets == 1
-        ):  # else a batch may be of any of these
+        # Of several lengths none is known to come first.
+        if thread is not None and train_dataset_cfg.length_buckets <= 1:
             ahead_of_time.compile_ahead(
                 thread, trainer, partitioner, state=initializer.global_train_state_shape, batch_spec=spec,
                 eval_batch_specs=evaluation.batch_specs(),
@@ -214,7 +218,7 @@ def train(
         first_step = run.begin(
             step=int(state.step),
             facts=facts,
-            noted={"text_fit": stream.text_fit(), "content": content},
+            noted={"text_fit": stream.text_fit(), "content": content, "attention": attention},
             mixed_data=mixed_data,
             summarize_config_fn=summarize_config_fn,
         )

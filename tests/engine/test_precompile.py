@@ -33,6 +33,16 @@ def test_topologies_are_named_by_chip_and_shape():
     assert topologies.parse_topology("cpu:8").usable_bytes is None
 
 
+def test_a_device_that_is_there_is_known_by_what_its_driver_calls_it():
+    rates = {"NVIDIA H200": "h200x1", "NVIDIA A100-SXM4-40GB": "a100-40x1", "TPU v5 lite": "v5e:1x1"}
+    for kind, name in rates.items():
+        assert topologies.peak_flops_of(kind) == topologies.parse_topology(name).chip.peak_flops
+    # Modules of the same name for PCIe are slower.
+    assert [topologies.peak_flops_of(kind) for kind in ("NVIDIA H100 PCIe", "NVIDIA H200 NVL", "cpu")] == [
+        None
+    ] * 3
+
+
 @pytest.mark.parametrize("name", ["v9:2x2", "a100", "a100x12", "cpu:0", "v4:16"])
 def test_a_topology_that_there_is_not_is_refused(name):
     with pytest.raises(ValueError, match=f"^--topology={name}"):

@@ -38,6 +38,29 @@ def _mix(bits: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
+# A task that is gone through so many times for one pass over another is said: rarely is it meant.
+_UNEVEN = 10
+
+
+def said_of_uneven(names: Sequence[str], sizes: Sequence[int], rates: Sequence[float]) -> str | None:
+    """What to know of a task that is drawn far more often than it has examples, beside another; None if there is none.
+
+    Args:
+      sizes: examples of each task.
+      rates: of the tasks in the mixture, any positive scale.
+    """
+    passes = [rate / size for size, rate in zip(sizes, rates, strict=True)]
+    most, least = (passes.index(choice(passes)) for choice in (max, min))
+    times = passes[most] / passes[least]
+    if times < _UNEVEN:
+        return None
+    return (
+        f"{names[most]} has {sizes[most]:,} examples beside {sizes[least]:,} of {names[least]}, and fills "
+        f"{rates[most] / sum(rates):.0%} of all draws: it is gone through {times:,.0f} times for one pass over the other. Give "
+        "it more examples (a teacher more questions), or train on the other alone (--method fine_tuning)."
+    )
+
+
 def shares(rates: Sequence[float]) -> tuple[int, ...]:
     """Whole numbers in the proportion of the rates.
 

@@ -15,7 +15,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from stepdistill_jax.engine.data.draws import DrawOrder, PairedDrawOrder
+from stepdistill_jax.base.messages import say_once
+from stepdistill_jax.engine.data.draws import DrawOrder, PairedDrawOrder, said_of_uneven
 from stepdistill_jax.engine.data.packing import BatchPlan, FirstFit, LengthBuckets, OneExampleARow, fill_rows
 from stepdistill_jax.engine.data.row_conversion import RowConversion
 from stepdistill_jax.engine.data.tokenized_task import TokenizedTask
@@ -157,6 +158,8 @@ class TrainStream:
 
 def _order(tasks: Sequence[TokenizedTask], rates: Sequence[float], seed: int, shuffle: bool) -> DrawOrder:
     names, sizes = [task.name for task in tasks], [task.num_examples for task in tasks]
+    if uneven := said_of_uneven(names, sizes, rates):
+        say_once(uneven)
     return DrawOrder(names, sizes, rates, seed=seed, shuffle=shuffle)
 
 

@@ -256,7 +256,7 @@ class RunEvaluation:
             eval_steps,
         )
         self._split = train_eval_cfg.split if train_eval_cfg else None
-        self._several_lengths = train_eval_cfg is not None and train_eval_cfg.length_buckets > 1
+        self._several_lengths = bool(train_eval_cfg and train_eval_cfg.length_buckets > 1)
         self._streams: Mapping[str, TrainStream] = {}
         if train_eval_cfg is not None:
             layout = partitioner.get_data_layout(train_eval_cfg.batch_size)

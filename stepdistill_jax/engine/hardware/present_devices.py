@@ -1,10 +1,12 @@
-"""Whether JAX finds the devices that it is told to use; what is then compiled for them is kept."""
+"""Whether JAX finds the devices that it is told to use, and what a program is traced for; what is then compiled is kept."""
 
 import os
 
 import jax
 
 from stepdistill_jax.engine.hardware.compiled_programs import keep_compiled_programs
+
+GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 
 
 def check_devices(*, keep_programs: bool = True) -> None:
@@ -27,3 +29,10 @@ def check_devices(*, keep_programs: bool = True) -> None:
         ) from error
     if keep_programs:
         keep_compiled_programs()
+
+
+def target_platform() -> str:
+    """'cpu', 'gpu' or 'tpu': of the mesh that is traced under, which need not be there, else of JAX's default device."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    platform = getattr(device, "platform", None) or jax.default_backend()
+    return "gpu" if platform in GPU_PLATFORMS else platform

@@ -17,7 +17,7 @@ def matmul_flops(jaxpr: Any) -> int:
     """Operations in the matrix products of a jaxpr, two a multiply-add, over all devices together.
 
     Products are all but a few per cent of a transformer's operations. A scan's body counts once a turn, the dearer branch of a
-    conditional once.
+    conditional once. A Pallas kernel's do not count: how many there are depends on the data.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     total = 0
@@ -25,6 +25,8 @@ def matmul_flops(jaxpr: Any) -> int:
         name = equation.primitive.name
         if name == "dot_general":
             total += _dot_general_flops(equation)
+        elif name == "pallas_call":
+            continue
         elif name == "cond":
             total += max(matmul_flops(branch) for branch in equation.params["branches"])
         else:
@@ -104,6 +106,33 @@ def traffic(hlo_text: str, *, num_devices: int, devices_per_host: int) -> Traffi
             else:
                 within += num_bytes
     return Traffic(within_bytes=within, across_bytes=across, by_kind=by_kind)
+
+
+# A kernel of Pallas has its name in the operation's: "jit(step)/…/transpose(jvp(segment_attention))/pallas_call".
+_PALLAS = re.compile(r'op_name="[^"]*?(?P<name>\w+)\)*/pallas_call')
+_CUDNN = re.compile(r'custom_call_target="__cudnn\$(?P<name>fmha\w+)"')
+
+
+def fused_kernels(hlo_text: str) -> dict[str, int]:
+    """Kernel -> how often it runs in a step: those of Pallas by their names, cuDNN's attention as 'cudnn fmha…'.
+
+    Args:
+      hlo_text: `compiled.as_text()` of a program for GPUs or TPUs.
+    """
+    computations, entry = _computations(hlo_text)
+    kernels: dict[str, int] = {}
+    for computation, runs in _runs(computations, entry).items():
+        for line in computations[computation]:
+            if "custom-call(" not in line:
+                continue
+            if match := _CUDNN.search(line):
+                name = f"cudnn {match['name']}"
+            elif match := _PALLAS.search(line):
+                name = match["name"]
+            else:
+                continue
+            kernels[name] = kernels.get(name, 0) + round(runs)
+    return kernels
 
 
 def _computations(hlo_text: str) -> tuple[dict[str, list[str]], str]:

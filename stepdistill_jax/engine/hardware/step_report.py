@@ -22,8 +22,9 @@ class StepReport:
       temporary_bytes: activations, gradients and what is moved about, at the fullest moment.
       peak_bytes: everything at the fullest moment.
       model_flops: three forward passes over all devices: what the step cannot do without.
-      executed_flops: with what is computed a second time to save memory.
+      executed_flops: with what is computed a second time to save memory; without those of fused kernels.
       traffic: what a device sends to others in a step.
+      kernels: fused kernel -> how often it runs in a step.
       compile_seconds: of this compilation.
     """
 
@@ -39,6 +40,7 @@ class StepReport:
     model_flops: int
     executed_flops: int
     traffic: Traffic
+    kernels: Mapping[str, int]
     compile_seconds: float
 
     @property
@@ -94,14 +96,22 @@ class StepReport:
             f"  optimizer    {self.optimizer_bytes / GIB:8.3f}",
             f"  activations  {self.temporary_bytes / GIB:8.3f}   (with gradients and buffers, at the fullest moment)",
             f"  peak         {self.peak_bytes / GIB:8.3f}{of_memory}",
-            f"FLOPs a step   {self.model_flops:.4g} of the model, {self.executed_flops:.4g} with what is computed again",
+            f"FLOPs a step   {self.model_flops:.4g} of the model, {self.executed_flops:.4g} "
+            + ("outside fused kernels" if self.kernels else "with what is computed again"),
+            "fused kernels  "
+            + (", ".join(f"{runs} {name}" for name, runs in self.kernels.items()) or "none"),
             "sent a device  "
             + ", ".join(
                 f"{kind} {sent / GIB:.3g}" for kind, sent in sorted(self.traffic.by_kind.items()) if sent
             )
             + f" GiB; {self.traffic.across_bytes / GIB:.3g} GiB of it between hosts",
         ]
-        if topology.chip.peak_flops:
+        if topology.chip.peak_flops and self.kernels:
+            lines.append(
+                f"at peak rates  {self.compute_seconds:.3g} s computing ({topology.chip.peak_flops / 1e12:g} TFLOP/s) outside "
+                f"fused kernels, {self.exchange_seconds:.3g} s exchanging"
+            )
+        elif topology.chip.peak_flops:
             longest = max(self.compute_seconds, self.exchange_seconds)
             total = self.compute_seconds + self.exchange_seconds
             lines += [

@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 import re
+import sys
 from typing import Any
 
 GIB = 2**30
@@ -91,6 +92,22 @@ _GPUS = {
     "h100": Chip("H100 80 GB", 84942979072, 989e12, 450e9, 50e9, _hopper(84942979072, 3352320000000)),
     "h200": Chip("H200 141 GB", 150121545728, 989e12, 450e9, 50e9, _hopper(150121545728, 4800000000000)),
 }
+# What drivers call a device -> the chip whose compute rates it has. Modules for PCIe are as fast only where they are listed.
+_DEVICE_KINDS = {
+    "TPU v4": _TPUS["v4"],
+    "TPU v5 lite": _TPUS["v5e"],
+    "TPU v5e": _TPUS["v5e"],
+    "TPU v5": _TPUS["v5p"],
+    "TPU v5p": _TPUS["v5p"],
+    "TPU v6 lite": _TPUS["v6e"],
+    "TPU v6e": _TPUS["v6e"],
+    "NVIDIA A100-SXM4-40GB": _GPUS["a100-40"],
+    "NVIDIA A100-PCIE-40GB": _GPUS["a100-40"],
+    "NVIDIA A100-SXM4-80GB": _GPUS["a100"],
+    "NVIDIA A100 80GB PCIe": _GPUS["a100"],
+    "NVIDIA H100 80GB HBM3": _GPUS["h100"],
+    "NVIDIA H200": _GPUS["h200"],
+}
 _CPU = Chip("CPU", 0, 0.0, 0.0)
 GPUS_PER_HOST = 8
 # Platform -> what describes its devices, and the extra that installs it.
@@ -147,6 +164,12 @@ def parse_topology(name: str) -> Topology:
     )
 
 
+def peak_flops_of(device_kind: str) -> float | None:
+    """bf16 operations a second, dense, of a device by its `device_kind`; None of one that is not in the table."""
+    chip = _DEVICE_KINDS.get(device_kind)
+    return chip.peak_flops if chip else None
+
+
 def _positive(name: str, count: int) -> int:
     if count < 1:
         raise ValueError(f"--topology={name} has no device.")
@@ -162,6 +185,8 @@ def prepare_process(topology: Topology) -> None:
     if topology.platform != "cpu":
         _require(*_PACKAGES[topology.platform], topology)
     os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:  # which has read the variable when it was imported
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     flags = os.environ.get("XLA_FLAGS", "")
     if topology.platform == "cpu":
         flags += f" --xla_force_host_platform_device_count={topology.num_devices}"
@@ -212,7 +237,7 @@ def devices_of(topology: Topology) -> list[Any]:
         description = topologies.get_topology_desc(
             topology.name,
             platform="cuda",
-            target_config=topology.chip.target.text(topology.chip.name),
+            target_config=topology.chip.target.text(f"NVIDIA {topology.chip.name}"),
             topology=f"1x{topology.shape[0]}x{topology.shape[1]}",  # slices x hosts x GPUs
         )
         return list(description.devices)

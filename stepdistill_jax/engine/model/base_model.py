@@ -259,6 +259,7 @@ class BaseTransformerModel(BaseModel):
             label_smoothing=self._label_smoothing,
             block_tokens=self._loss_block_tokens,
             counts=self._counting_tokens(batch),
+            dot_dtype=getattr(getattr(self.module, "config", None), "logits_dot_dtype", jnp.float32),
         )
 
     def _compute_metrics(

@@ -9,6 +9,7 @@ as padding and a language model's inputs, are put behind the others on their dev
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ class _Settings:
     z_loss: float
     label_smoothing: float
     num_shards: int
+    dot_dtype: Any
 
 
 @struct.dataclass
@@ -52,6 +54,7 @@ def weighted_token_losses(
     label_smoothing: float = 0.0,
     block_tokens: int = 1024,
     counts: Bool[Array, "batch length"] | None = None,
+    dot_dtype: Any = jnp.float32,
 ) -> tuple[Float[Array, ""], TokenLosses]:
     """(sum of weight · loss over the target tokens, each token's losses), as `losses.token_losses` has them.
 
@@ -60,6 +63,7 @@ def weighted_token_losses(
       weights: of each token's loss; the sum is differentiated by hidden, kernel and weights.
       block_tokens: tokens a device works on at once; without `counts`, rounded to whole columns of the batch (at least one).
       counts: which tokens' losses are wanted, at least all that weigh something; None: all.
+      dot_dtype: of both factors of every product with the kernel, of its gradient, too; sums are float32.
     """
     shape = targets.shape
     num_shards = _num_batch_shards(shape[0])
@@ -75,7 +79,7 @@ def weighted_token_losses(
         )
     batch_size, length = targets.shape
     block_length = max(1, min(length, block_tokens * num_shards // batch_size))
-    settings = _Settings(float(z_loss), float(label_smoothing), num_shards)
+    settings = _Settings(float(z_loss), float(label_smoothing), num_shards, jnp.dtype(dot_dtype))
     padding = -length % block_length
 
     def blocks(rows: jax.Array) -> jax.Array:
@@ -132,7 +136,7 @@ def _block_losses(hidden, kernel, targets, weights, block_counts, settings):
 
     def add_block(loss, block):
         hidden, targets, weights = block
-        losses, _ = _losses_of_block(hidden @ kernel, targets, settings)
+        losses, _ = _losses_of_block(_logits(hidden, kernel, settings), targets, settings)
         return loss + jnp.sum(losses.losses * weights), losses
 
     return _scan_blocks(add_block, jnp.zeros(()), (hidden, targets, weights), block_counts)
@@ -150,6 +154,15 @@ def _scan_blocks(add_block, sums, blocks, block_counts):
         return jax.lax.cond(block_counts, add_block, lambda sums, block: (sums, nothing), sums, block)
 
     return jax.lax.scan(add_if_it_counts, sums, (block_counts, blocks))
+
+
+def _logits(hidden: jax.Array, kernel: jax.Array, settings: _Settings) -> jax.Array:
+    return _product("ble,ev->blv", hidden, kernel, settings)
+
+
+def _product(axes: str, left: jax.Array, right: jax.Array, settings: _Settings) -> jax.Array:
+    left, right = left.astype(settings.dot_dtype), right.astype(settings.dot_dtype)
+    return jnp.einsum(axes, left, right, preferred_element_type=jnp.float32)
 
 
 def _losses_of_block(
@@ -185,19 +198,22 @@ def _forward(hidden, kernel, targets, weights, block_counts, settings):
     def add_block(sums, block):
         loss, kernel_gradient = sums
         hidden, targets, weights = block
-        losses, (softmax, is_target, log_z) = _losses_of_block(hidden @ kernel, targets, settings)
+        losses, (softmax, is_target, log_z) = _losses_of_block(
+            _logits(hidden, kernel, settings), targets, settings
+        )
         pull = softmax * (weights * (1.0 + 2.0 * settings.z_loss * log_z))[..., None]
         if low_confidence:
             pull = pull - (low_confidence * weights)[..., None]
         push = ((confidence - low_confidence) * weights)[..., None]
         logits_gradient = jnp.where(is_target, pull - push, pull)  # [batch, length, vocab]
-        hidden_gradient = jnp.einsum("blv,ev->ble", logits_gradient, kernel)
+        hidden_gradient = _product("blv,ev->ble", logits_gradient, kernel, settings)
         # Each device that holds rows adds up a kernel's gradient of its own; they are summed once, after the last block.
         by_shard = (settings.num_shards, -1)
-        kernel_gradient += jnp.einsum(
+        kernel_gradient += _product(
             "ste,stv->sev",
             hidden.reshape(*by_shard, hidden.shape[-1]),
             logits_gradient.reshape(*by_shard, kernel.shape[-1]),
+            settings,
         )
         kernel_gradient = with_sharding_constraint(kernel_gradient, ("batch", None, "vocab"))
         return (loss + jnp.sum(losses.losses * weights), kernel_gradient), (losses, hidden_gradient)

@@ -12,12 +12,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from stepdistill_jax.engine.model.attention import fused
+
 # Stacks of more layers are scanned unless a config says otherwise: compiling then costs the same for 6 layers and for 24,
 # and the step is as fast (docs/speed.md).
 LONGEST_UNROLLED_STACK = 4
 
 _REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
-    "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "minimal": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+        jax.checkpoint_policies.save_only_these_names(fused.KEPT),
+    ),
     "full": None,  # jax.checkpoint's default: nothing but the inputs
 }
 

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.linen.partitioning import param_with_axes, with_sharding_constraint
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from stepdistill_jax.engine.model import initializers
+from stepdistill_jax.engine.model.attention import fused, plain
+from stepdistill_jax.engine.model.attention.plain import (
+    dot_product_attention as dot_product_attention,  # T5X's place for it
+)
 from stepdistill_jax.engine.model.initializers import Initializer
 from stepdistill_jax.engine.model.masks import (
     make_attention_mask as make_attention_mask,
@@ -25,9 +29,6 @@ from stepdistill_jax.engine.model.masks import make_decoder_mask as make_decoder
 
 DType = Any  # 'bfloat16' from gin, or a dtype
 
-# A query that may attend to nothing (padding) gets equal scores of this size, so a uniform softmax and no NaN.
-MASKED_SCORE = -1e10
-
 
 class DenseGeneral(nn.Module):
     """A linear map over the last `num_input_axes` axes, without bias unless asked for; its kernel is kept as a matrix.
@@ -35,12 +36,15 @@ class DenseGeneral(nn.Module):
     Attributes:
       features: sizes of the output axes; (heads, kv) gives [..., heads, kv] from one [embed, heads * kv] kernel.
       kernel_axes: logical names of the kernel's two axes.
+      dtype: of both factors of the product.
+      sum_dtype: of its sums, and the result; None: `dtype`.
     """
 
     features: int | tuple[int, ...]
     kernel_axes: tuple[str, str]
     num_input_axes: int = 1
     dtype: DType = jnp.float32
+    sum_dtype: DType | None = None
     kernel_init: Initializer = initializers.fan_in_truncated_normal
     use_bias: bool = False
 
@@ -57,11 +61,11 @@ class DenseGeneral(nn.Module):
         )
         # Rows of tokens times a matrix: with more axes, XLA's CPU backend copies what the kernel's gradient is made of.
         rows = inputs.astype(self.dtype).reshape(-1, kernel.shape[0])
-        outputs = rows @ kernel.astype(self.dtype)
+        outputs = jnp.dot(rows, kernel.astype(self.dtype), preferred_element_type=self.sum_dtype)
         if self.use_bias:
             shape, axes = kernel.shape[1:], self.kernel_axes[1:]
             bias = param_with_axes("bias", nn.initializers.zeros, shape, jnp.float32, axes=axes)
-            outputs += bias.astype(self.dtype)[None]
+            outputs += bias.astype(outputs.dtype)[None]
         return outputs.reshape(*inputs.shape[: -self.num_input_axes], *features)
 
 
@@ -94,7 +98,7 @@ class Embed(nn.Module):
     """Token embeddings, looked up by gather: no one-hot of the vocabulary is made.
 
     Attributes:
-      attend_dtype: dtype of `attend`; T5's tied logits are float32 whatever the rest computes in.
+      attend_dtype: of both factors of `attend`'s product; its sums, T5's tied logits, are float32 whatever the rest computes in.
     """
 
     num_embeddings: int
@@ -118,7 +122,8 @@ class Embed(nn.Module):
 
     def attend(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
         """Inner products with every embedding: logits that share the input embedding's weights."""
-        return jnp.dot(inputs.astype(self.attend_dtype), self.embedding.astype(self.attend_dtype).T)
+        embedding = self.embedding.astype(self.attend_dtype)
+        return jnp.dot(inputs.astype(self.attend_dtype), embedding.T, preferred_element_type=jnp.float32)
 
 
 def activation_function(name: str | Callable) -> Callable[[jax.Array], jax.Array]:
@@ -158,92 +163,16 @@ class MlpBlock(nn.Module):
         return DenseGeneral(inputs.shape[-1], ("mlp", "embed"), dtype=self.dtype, name="wo")(hidden)
 
 
-def dot_product_attention(
-    query: Float[Array, "batch queries heads kv"],
-    key: Float[Array, "batch keys heads kv"],
-    value: Float[Array, "batch keys heads kv"],
-    *,
-    mask: Bool[Array, "#batch 1 #queries keys"] | None = None,
-    bias: Float[Array, "1 heads #queries keys"] | None = None,
-    dropout_rng: Shaped[Array, "..."] | None = None,
-    dropout_rate: float = 0.0,
-    float32_logits: bool = False,
-) -> Float[Array, "batch queries heads kv"]:
-    """Softmax attention as T5 takes it: no 1/sqrt(kv), which T5 folds into the query's initialiser.
-
-    Scores are summed up and normalised in float32 (T5X rounds both to `dtype`); the weights return to query's dtype.
-
-    Args:
-      mask: True where a query may look.
-      bias: added to the scores, such as relative position biases.
-      dropout_rng: without one, no dropout; weights are dropped for all queries of a row at once, as T5 does.
-      float32_logits: multiplies query and key in float32 too.
-    """
-    scores = _scores("bqhd,bkhd->bhqk", query, key, float32_logits)
-    weights = _attention_weights(scores, mask, bias).astype(query.dtype)
-    if dropout_rng is not None and dropout_rate > 0.0:
-        keep = jax.random.bernoulli(
-            dropout_rng, 1.0 - dropout_rate, (*weights.shape[:2], 1, weights.shape[-1])
-        )
-        weights = weights * (keep.astype(weights.dtype) / jnp.asarray(1.0 - dropout_rate, weights.dtype))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-
-
-def cached_attention(
-    query: Float[Array, "batch queries heads kv"],
-    key: Float[Array, "batch heads kv keys"],
-    value: Float[Array, "batch heads keys kv"],
-    *,
-    mask: Bool[Array, "#batch 1 #queries keys"] | None = None,
-    bias: Float[Array, "1 heads #queries keys"] | None = None,
-    float32_logits: bool = False,
-) -> Float[Array, "batch queries heads kv"]:
-    """`dot_product_attention` without dropout, of keys and values as a cache keeps them: as the products read them."""
-    scores = _scores("bqhd,bhdk->bhqk", query, key, float32_logits)
-    weights = _attention_weights(scores, mask, bias).astype(query.dtype)
-    return jnp.einsum("bhqk,bhkd->bqhd", weights, value)
-
-
-def _scores(product: str, query: jax.Array, key: jax.Array, float32_logits: bool) -> jax.Array:
-    if float32_logits:
-        query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-    return jnp.einsum(product, query, key, preferred_element_type=jnp.float32)
-
-
-def _attention_weights(scores: jax.Array, mask: jax.Array | None, bias: jax.Array | None) -> jax.Array:
-    """Softmax over the keys of biased and masked scores: float32 [batch, heads, queries, keys]."""
-    if bias is not None:
-        scores = scores + bias.astype(jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, MASKED_SCORE)
-    return jax.nn.softmax(scores, axis=-1)
-
-
-ATTENTION_IMPLEMENTATIONS = ("plain", "xla", "cudnn")
-
-
-def check_attention(implementation: str, dropout_rate: float, float32_logits: bool) -> None:
-    """Checks that an implementation of attention is known and can do what is asked of it.
-
-    Raises:
-      ValueError: if not.
-    """
-    if implementation not in ATTENTION_IMPLEMENTATIONS:
-        raise ValueError(f"attention={implementation!r}; use one of {', '.join(ATTENTION_IMPLEMENTATIONS)}.")
-    if implementation != "plain" and (dropout_rate or float32_logits):
-        raise ValueError(
-            f"attention={implementation!r} with dropout_rate={dropout_rate} and float32_attention_logits={float32_logits}: "
-            "jax.nn.dot_product_attention has neither; use 'plain', or 0.0 and False."
-        )
-
-
 class MultiHeadDotProductAttention(nn.Module):
     """Multi-head attention with two kinds of cache for decoding.
 
     Self-attention (`decode=True`, `cache_index` given) keeps the keys and values of the tokens so far in 'cached_key'
     [batch, heads, kv, length] and 'cached_value' [batch, heads, length, kv], which no step has to transpose.
     Cross-attention (`decode=True`, no `cache_index`) projects the encoded inputs once, when the cache is made, and keeps
-    them likewise in 'encoded_key', 'encoded_value'; T5X projects them again at every token.
+    them likewise in 'encoded_key', 'encoded_value'; T5X projects them again at every token. What looks into a cache is 'plain'.
+
+    Attributes:
+      implementation: what computes attention without a cache (`attention.fused`); mask and bias come in its form.
     """
 
     num_heads: int
@@ -292,35 +221,18 @@ class MultiHeadDotProductAttention(nn.Module):
         return key.value, value.value
 
     def _attend(self, query, key, value, mask, bias, deterministic: bool) -> jax.Array:
-        if self.implementation != "plain":
-            return jax.nn.dot_product_attention(
-                query, key, value, bias=bias, mask=mask, scale=1.0, implementation=self.implementation
-            )
-        use_dropout = not deterministic and self.dropout_rate > 0.0
-        return dot_product_attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            bias=bias,
-            dropout_rng=self.make_rng("dropout") if use_dropout else None,
-            dropout_rate=self.dropout_rate,
-            float32_logits=self.float32_logits,
+        if not deterministic and self.dropout_rate > 0.0:
+            value = plain.drop_values(value, self.make_rng("dropout"), self.dropout_rate)
+        return fused.attend(
+            self.implementation, query, key, value, mask=mask, bias=bias, float32_logits=self.float32_logits
         )
-
-    def _attend_to_cache(self, query, key, value, mask, bias) -> jax.Array:
-        if self.implementation != "plain":
-            return self._attend(
-                query, key.transpose(0, 3, 1, 2), value.transpose(0, 2, 1, 3), mask, bias, True
-            )
-        return cached_attention(query, key, value, mask=mask, bias=bias, float32_logits=self.float32_logits)
 
     @nn.compact
     def __call__(
         self,
         inputs_q: Float[Array, "batch queries embed"],
         inputs_kv: Float[Array, "batch keys embed"],
-        mask: Bool[Array, "..."] | None = None,
+        mask: fused.Mask = None,
         bias: Float[Array, "..."] | None = None,
         *,
         decode: bool = False,
@@ -336,7 +248,9 @@ class MultiHeadDotProductAttention(nn.Module):
             if decode:
                 cached = self._add_to_cache(key, value, cache_index)
         if cached is not None:
-            attended = self._attend_to_cache(query, *cached, mask, bias)
+            attended = plain.cached_attention(
+                query, *cached, mask=mask, bias=bias, float32_logits=self.float32_logits
+            )
         else:
             attended = self._attend(
                 query, key, value, mask, bias, deterministic
@@ -391,8 +305,9 @@ class RelativePositionBiases(nn.Module):
 
     @nn.compact
     def __call__(
-        self, num_queries: int, num_keys: int, *, bidirectional: bool
-    ) -> Float[Array, "1 heads queries keys"]:
+        self, num_queries: int, num_keys: int, *, bidirectional: bool, by_distance: bool = False
+    ) -> Float[Array, "1 heads queries keys"] | Float[Array, "heads distances"]:
+        """Of all pairs; or `by_distance`, of distances from -max_distance to max_distance, beyond which nothing changes."""
         embedding = param_with_axes(
             "rel_embedding",
             initializers.fan_avg_uniform,
@@ -400,25 +315,33 @@ class RelativePositionBiases(nn.Module):
             jnp.float32,
             axes=("heads", "relpos_buckets"),
         )
+        if by_distance:
+            distances = np.arange(-self.max_distance, self.max_distance + 1)
+            return self._of_distances(embedding, distances, bidirectional)
         # A bias depends on key - query alone, so we look up num_queries + num_keys of them and lay them out by
         # reshaping. Gathering the whole square would scatter its gradient into 32 buckets, slowly and, on GPUs, in
         # no fixed order.
         period = num_queries + num_keys
         distance = np.arange(period)
         distance = np.where(distance < num_keys, distance, distance - period)
+        of_distance = self._of_distances(embedding, distance, bidirectional)  # [heads, period]
+        # Rows of period - 1 out of a period-long repetition: each row starts one distance earlier than the last.
+        rows = jnp.tile(of_distance, (1, num_queries))[:, : num_queries * (period - 1)]
+        rows = rows.reshape(self.num_heads, num_queries, period - 1)
+        return rows[None, :, :, :num_keys]
+
+    def _of_distances(
+        self, embedding: jax.Array, distances: np.ndarray, bidirectional: bool
+    ) -> Float[Array, "heads distances"]:
         bucket = relative_position_bucket(
-            distance,
+            distances,
             bidirectional=bidirectional,
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        one_hot = np.arange(self.num_buckets)[:, None] == bucket  # [buckets, period]
-        by_distance = jnp.dot(
+        one_hot = np.arange(self.num_buckets)[:, None] == bucket  # [buckets, distances]
+        return jnp.dot(
             embedding.astype(self.dtype),
             jnp.asarray(one_hot, self.dtype),
             precision=jax.lax.Precision.HIGHEST,
-        )  # [heads, period]
-        # Rows of period - 1 out of a period-long repetition: each row starts one distance earlier than the last.
-        rows = jnp.tile(by_distance, (1, num_queries))[:, : num_queries * (period - 1)]
-        rows = rows.reshape(self.num_heads, num_queries, period - 1)
-        return rows[None, :, :, :num_keys]
+        )

@@ -16,6 +16,7 @@ from flax.linen.partitioning import with_sharding_constraint
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stepdistill_jax.engine.model import initializers, layer_stacks, layers, llama_layers, masks
+from stepdistill_jax.engine.model.attention import choice, fused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LlamaConfig:
       sliding_window: tokens that a local layer looks back, its own included; None: every layer looks at all.
       global_every: with a sliding window, each so many-th layer looks at all.
       local_rope_theta: of local layers.
-      remat_policy, scan_layers, attention: as `network.T5Config` has them.
+      remat_policy, scan_layers, attention, logits_dot_in_fp32: as `network.T5Config` has them.
     """
 
     vocab_size: int
@@ -67,7 +68,8 @@ class LlamaConfig:
     local_rope_theta: float = 10_000.0
     remat_policy: str | None = None
     scan_layers: bool | None = None
-    attention: str = "plain"
+    attention: str = "auto"
+    logits_dot_in_fp32: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "num_layers", "head_dim", "mlp_dim")
@@ -95,8 +97,13 @@ class LlamaConfig:
                 f"LlamaConfig.dtype={self.dtype!r} is no dtype; use 'float32' or 'bfloat16'."
             ) from error
         layer_stacks.check_remat_policy(self.remat_policy)
-        layers.check_attention(self.attention, 0.0, False)
+        choice.check_attention(self.attention, dtype=self.dtype, head_dim=self.head_dim)
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+    @property
+    def logits_dot_dtype(self) -> Any:
+        """Of both factors of the product that gives logits."""
+        return jnp.float32 if self.logits_dot_in_fp32 else self.dtype
 
     def replace(self, **changes: Any) -> "LlamaConfig":
         return dataclasses.replace(self, **changes)
@@ -114,6 +121,7 @@ class DecoderLayer(nn.Module):
     """Causal self-attention and feed-forward block, each with pre-norm and residual (Gemma 3: norms behind them, too)."""
 
     config: LlamaConfig
+    attention: str = "plain"
     causal: bool = False
     prefill: bool = False
 
@@ -130,7 +138,7 @@ class DecoderLayer(nn.Module):
             query_key_norm=config.query_key_norm,
             norm_epsilon=config.norm_epsilon,
             norm_offset=config.norm_offset,
-            implementation=config.attention,
+            implementation=self.attention,
             name="self_attention",
         )
         hidden = _norm(config, "pre_self_attention_layer_norm")(inputs)
@@ -168,7 +176,7 @@ class Decoder(nn.Module):
         self,
         token_ids: Int[Array, "batch length"],
         positions: Int[Array, "batch length"] | None,
-        mask: Bool[Array, "batch 1 length length"] | None,
+        mask: Bool[Array, "batch 1 length length"] | masks.SegmentMask | None,
         *,
         causal: bool = False,
         deterministic: bool = False,
@@ -186,12 +194,18 @@ class Decoder(nn.Module):
             positions, mask = self._decoding_step(token_ids.shape[1], cache_index, max_decode_length)
         elif positions is None:
             positions = jnp.broadcast_to(jnp.arange(token_ids.shape[1]), token_ids.shape)
+        if config.sliding_window is not None:  # local layers have a mask of their own
+            mask = fused.in_its_form(mask, "plain")
+        attention = "plain"
+        if not (decode or self.is_initializing()):
+            attention = choice.choose(config.attention, mask, dtype=config.dtype, head_dim=config.head_dim)
+        mask = fused.in_its_form(mask, attention)
         hidden = self.shared_embedding(token_ids)
         if config.embedding_scale:
             hidden *= jnp.asarray(config.emb_dim**0.5, config.dtype)
         hidden = layer_stacks.run_layers(
             self,
-            functools.partial(DecoderLayer, causal=causal, prefill=prefill),
+            functools.partial(DecoderLayer, attention=attention, causal=causal, prefill=prefill),
             hidden,
             _inputs_of_layers(config, positions, mask),
             num_layers=config.num_layers,
@@ -206,7 +220,11 @@ class Decoder(nn.Module):
             return self.shared_embedding.attend(hidden)
         # Output logits are float32 whatever `dtype`: bfloat16 cannot tell near-equal logits of a large vocabulary.
         return layers.DenseGeneral(
-            config.vocab_size, ("embed", "vocab"), dtype=jnp.float32, name="logits_dense"
+            config.vocab_size,
+            ("embed", "vocab"),
+            dtype=config.logits_dot_dtype,
+            sum_dtype=jnp.float32,
+            name="logits_dense",
         )(hidden)
 
     def _cache_index(
@@ -298,6 +316,7 @@ class Llama(nn.Module):
             config.vocab_size,
             config.emb_dim,
             dtype=config.dtype,
+            attend_dtype=config.logits_dot_dtype,
             embedding_init=initializers.small_normal,
             name="token_embedder",
         )
@@ -334,16 +353,15 @@ class Llama(nn.Module):
           attention_mask: which place may look at which, in place of what targets, segments and causal attention say of it.
           return_hidden: gives what the logits are made of instead, see `output_kernel`.
         """
-        mask, is_own = attention_mask, attention_mask is None and not decode
-        if is_own:
-            mask = masks.make_decoder_mask(
-                decoder_target_tokens.astype(jnp.int32), decoder_segment_ids, decoder_causal_attention
-            )
+        mask, causal = attention_mask, False
+        if mask is None and not decode:
+            causal = decoder_causal_attention is None
+            mask = self._own_mask(decoder_target_tokens, decoder_segment_ids, decoder_causal_attention)
         return self.decoder(
             decoder_input_tokens.astype(jnp.int32),
             decoder_positions,
             mask,
-            causal=is_own and decoder_causal_attention is None,
+            causal=causal,
             deterministic=not enable_dropout,
             decode=decode,
             prefill=prefill,
@@ -351,6 +369,15 @@ class Llama(nn.Module):
             max_decode_length=max_decode_length,
             return_hidden=return_hidden,
         )
+
+    def _own_mask(
+        self, target_tokens: jax.Array, segment_ids: jax.Array | None, causal_attention: jax.Array | None
+    ) -> Bool[Array, "batch 1 length length"] | masks.SegmentMask:
+        """Who looks at whom where nobody says it: in a row's own segment at what came before, and at all inputs if told so."""
+        if causal_attention is None:
+            segments = masks.segments(target_tokens, segment_ids)
+            return masks.SegmentMask(segments, segments, causal=True)
+        return masks.make_decoder_mask(target_tokens.astype(jnp.int32), segment_ids, causal_attention)
 
     def output_kernel(self, params: Mapping[str, Any]) -> tuple[Float[Array, "embed vocab"], float]:
         """(kernel, scale): logits are hidden states, in float32, times the kernel, times the scale."""

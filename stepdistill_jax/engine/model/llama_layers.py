@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from stepdistill_jax.engine.model import initializers, layers
+from stepdistill_jax.engine.model.attention import fused, plain
 from stepdistill_jax.engine.model.layers import DType
 
 # Queries of a causal row that are computed together, with no keys behind the last of them; a row has no more than so many blocks.
@@ -89,7 +90,7 @@ class GroupedQueryAttention(nn.Module):
       query_scale: what scores are multiplied by.
       use_bias: whether query, key and value have a bias (Qwen 2.5).
       query_key_norm: whether queries and keys are normed, each head by itself (Qwen 3, Gemma 3).
-      implementation: 'plain', or 'xla' or 'cudnn' for `jax.nn.dot_product_attention`.
+      implementation: what computes attention without a cache (`attention.fused`); the mask comes in its form.
     """
 
     num_heads: int
@@ -166,9 +167,7 @@ class GroupedQueryAttention(nn.Module):
             attended = attend(query, key, value, mask, scale=self.query_scale)
         else:
             key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-            attended = jax.nn.dot_product_attention(
-                query, key, value, mask=mask, scale=self.query_scale, implementation=self.implementation
-            )
+            attended = fused.attend(self.implementation, query, key, value, mask=mask, scale=self.query_scale)
         return layers.DenseGeneral(
             inputs.shape[-1],
             ("joined_kv", "embed"),
@@ -199,7 +198,7 @@ def grouped_attention(
     scores = jnp.einsum("bhqd,bhkd->bhqk", rows, key, preferred_element_type=jnp.float32)
     scores = scores.reshape(batch, kv_heads, -1, length, key.shape[2])
     if mask is not None:
-        scores = jnp.where(mask[:, :, None], scores, layers.MASKED_SCORE)
+        scores = jnp.where(mask[:, :, None], scores, plain.MASKED_SCORE)
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     attended = jnp.einsum("bhqk,bhkd->bhqd", weights.reshape(*rows.shape[:3], -1), value)
     attended = attended.reshape(batch, kv_heads, -1, length, head_dim).transpose(0, 3, 1, 2, 4)

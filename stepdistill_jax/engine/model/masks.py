@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Int, Shaped
 
 
@@ -38,3 +40,35 @@ def make_decoder_mask(
     if segment_ids is not None:
         mask &= make_attention_mask(segment_ids, segment_ids, jnp.equal)
     return mask
+
+
+@struct.dataclass
+class SegmentMask:
+    """A mask that is known by segments: a query sees the keys of its own segment, and causal, none behind its place.
+
+    Attributes:
+      query_segments: int [batch, queries]; 0 is padding.
+      key_segments: int [batch, keys].
+      causal: whether both are places of one row, of which a query sees those up to its own.
+    """
+
+    query_segments: jax.Array
+    key_segments: jax.Array
+    causal: bool = struct.field(pytree_node=False, default=False)
+
+    def array(self) -> Bool[Array, "batch 1 queries keys"]:
+        """True where a query may look."""
+        mask = make_attention_mask(self.query_segments, self.key_segments, jnp.equal)
+        mask &= (self.key_segments != 0)[:, None, None, :]
+        if self.causal:
+            queries, keys = mask.shape[2:]
+            mask &= (jnp.arange(queries)[:, None] >= jnp.arange(keys)[None, :])[None, None]
+        return mask
+
+
+def segments(
+    tokens: Shaped[Array, "batch length"], segment_ids: Shaped[Array, "batch length"] | None
+) -> Int[Array, "batch length"]:
+    """The segment of each token: its own in a packed row, else 1; 0 where there is padding (token 0)."""
+    ids = jnp.ones_like(tokens) if segment_ids is None else segment_ids
+    return jnp.where(tokens > 0, ids, 0).astype(jnp.int32)

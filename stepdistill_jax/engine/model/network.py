@@ -7,8 +7,8 @@ Parameters always lie layer by layer ('decoder/layers_0/…'), also with `scan_l
 not what is learnt, so that every setting reads every checkpoint (`layer_stacks.py`).
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,80 +16,30 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from stepdistill_jax.engine.model import layer_stacks, layers
+from stepdistill_jax.engine.model import layer_stacks, layers, masks
+from stepdistill_jax.engine.model.attention import choice, fused
+from stepdistill_jax.engine.model.t5_config import T5Config as T5Config  # T5X's place for it
 
 
-@dataclasses.dataclass(frozen=True)
-class T5Config:
-    """Sizes of a T5, with T5X's names and defaults.
-
-    Attributes:
-      dtype: what activations are computed in, a dtype or its name ('bfloat16'); parameters stay float32.
-      mlp_activations: names from flax.linen or 'linear'; their branches are multiplied.
-      logits_via_embedding: the output layer is the input embedding, scaled by 1/sqrt(emb_dim) (v1.0).
-      float32_attention_logits: multiplies queries and keys in float32, whatever `dtype`.
-      remat_policy: which activations of a layer are kept for the backward pass: 'none' keeps all, 'minimal' the
-        results of its matrix products, 'full' only the layer's input. None: 'minimal' where layers are scanned, else 'none'.
-      scan_layers: whether the layers of a stack run as one compiled loop (XXL compiles in a fraction of the time) or
-        one behind the other. None scans stacks of more than `layer_stacks.LONGEST_UNROLLED_STACK` layers.
-      param_scan_axis: taken for T5X's sake; stacked checkpoints are read with the layers on axis 1, T5X's default.
-      relpos_bias_in_every_layer: each layer has relative position biases of its own (umT5), not one for its stack.
-      attention: 'plain', or 'xla' or 'cudnn' for `jax.nn.dot_product_attention`, which drops no attention weights.
-    """
-
-    vocab_size: int
-    dtype: Any = jnp.float32
-    emb_dim: int = 512
-    num_heads: int = 8
-    num_encoder_layers: int = 6
-    num_decoder_layers: int = 6
-    head_dim: int = 64
-    mlp_dim: int = 2048
-    mlp_activations: Sequence[Any] = ("relu",)
-    dropout_rate: float = 0.1
-    logits_via_embedding: bool = False
-    float32_attention_logits: bool = False
-    remat_policy: str | None = None
-    scan_layers: bool | None = None
-    param_scan_axis: int = 1
-    relpos_bias_in_every_layer: bool = False
-    attention: str = "plain"
-
-    def __post_init__(self) -> None:
-        sizes = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers")
-        for name in (*sizes, "head_dim", "mlp_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"T5Config.{name}={getattr(self, name)}; it must be at least 1.")
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise ValueError(f"T5Config.dropout_rate={self.dropout_rate}; it must lie in [0, 1).")
-        if isinstance(self.mlp_activations, str) or not self.mlp_activations:
-            raise ValueError(
-                f"T5Config.mlp_activations={self.mlp_activations!r}; give a tuple of names, as ('gelu', 'linear')."
-            )
-        for activation in self.mlp_activations:
-            layers.activation_function(activation)
-        try:
-            is_float = jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating)
-        except TypeError:
-            is_float = False
-        if not is_float:
-            raise ValueError(f"T5Config.dtype={self.dtype!r} is no float dtype; use 'float32' or 'bfloat16'.")
-        layer_stacks.check_remat_policy(self.remat_policy)
-        layers.check_attention(self.attention, self.dropout_rate, self.float32_attention_logits)
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
-
-    def replace(self, **changes: Any) -> "T5Config":
-        return dataclasses.replace(self, **changes)
+def _chosen_attention(config: T5Config, mask: fused.Mask) -> str:
+    """What computes attention under this mask."""
+    return choice.choose(
+        config.attention,
+        mask,
+        dtype=config.dtype,
+        head_dim=config.head_dim,
+        float32_logits=config.float32_attention_logits,
+    )
 
 
-def _attention(config: T5Config, name: str) -> layers.MultiHeadDotProductAttention:
+def _attention(config: T5Config, name: str, implementation: str) -> layers.MultiHeadDotProductAttention:
     return layers.MultiHeadDotProductAttention(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
         dtype=config.dtype,
         dropout_rate=config.dropout_rate,
         float32_logits=config.float32_attention_logits,
-        implementation=config.attention,
+        implementation=implementation,
         name=name,
     )
 
@@ -121,14 +71,16 @@ class EncoderLayer(nn.Module):
     """Self-attention and feed-forward block, each with pre-norm and residual."""
 
     config: T5Config
+    attention: str = "plain"
 
     @nn.compact
     def __call__(self, inputs, mask, bias, *, deterministic: bool = False):
         config = self.config
         if config.relpos_bias_in_every_layer:
-            bias = _relative_biases(config)(inputs.shape[1], inputs.shape[1], bidirectional=True)
+            bias = _encoder_bias(config, inputs.shape[1], self.attention)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_attention_layer_norm")(inputs)
-        hidden = _attention(config, "attention")(hidden, hidden, mask, bias, deterministic=deterministic)
+        attention = _attention(config, "attention", self.attention)
+        hidden = attention(hidden, hidden, mask, bias, deterministic=deterministic)
         attended = inputs + _dropout(config, hidden, deterministic)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_mlp_layer_norm")(attended)
         hidden = _mlp(config)(hidden, deterministic=deterministic)
@@ -139,6 +91,8 @@ class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the encoded inputs, and feed-forward block."""
 
     config: T5Config
+    attention: str = "plain"
+    cross_attention: str = "plain"
 
     @nn.compact
     def __call__(
@@ -147,14 +101,14 @@ class DecoderLayer(nn.Module):
         config = self.config
         decode = cache_index is not None
         if config.relpos_bias_in_every_layer:
-            bias = _decoder_bias(self, _relative_biases(config), inputs.shape[1], cache_index)
+            bias = _decoder_bias(self, config, inputs.shape[1], cache_index, self.attention)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_self_attention_layer_norm")(inputs)
-        hidden = _attention(config, "self_attention")(
+        hidden = _attention(config, "self_attention", self.attention)(
             hidden, hidden, mask, bias, decode=decode, cache_index=cache_index, deterministic=deterministic
         )
         attended = inputs + _dropout(config, hidden, deterministic)
         hidden = layers.LayerNorm(dtype=config.dtype, name="pre_cross_attention_layer_norm")(attended)
-        hidden = _attention(config, "encoder_decoder_attention")(
+        hidden = _attention(config, "encoder_decoder_attention", self.cross_attention)(
             hidden, encoded, encoded_mask, decode=decode, deterministic=deterministic
         )
         attended = attended + _dropout(config, hidden, deterministic)
@@ -163,18 +117,22 @@ class DecoderLayer(nn.Module):
         return _residual(attended + _dropout(config, hidden, deterministic))
 
 
+def _encoder_bias(config: T5Config, length: int, attention: str) -> jax.Array:
+    by_distance = fused.takes_segments(attention)
+    return _relative_biases(config)(length, length, bidirectional=True, by_distance=by_distance)
+
+
 def _decoder_bias(
-    module: nn.Module,
-    relative_biases: layers.RelativePositionBiases,
-    length: int,
-    cache_index: jax.Array | None,
+    module: nn.Module, config: T5Config, length: int, cache_index: jax.Array | None, attention: str
 ) -> jax.Array:
-    """Biases [1, heads, queries, keys] of the decoder tokens at hand; a decoding step's come from `module`'s cache.
+    """Biases of the decoder tokens at hand, as `attention` takes them; a decoding step's come from `module`'s cache.
 
     The call that makes the cache has tokens of the full decoding length; later ones have one token, at `cache_index`.
     """
+    relative_biases = _relative_biases(config)
     if cache_index is None:
-        return relative_biases(length, length, bidirectional=False)
+        by_distance = fused.takes_segments(attention)
+        return relative_biases(length, length, bidirectional=False, by_distance=by_distance)
     has_cache = module.has_variable("cache", "cached_bias")
     bias = module.variable(
         "cache", "cached_bias", lambda: relative_biases(length, length, bidirectional=False)
@@ -192,19 +150,20 @@ class Encoder(nn.Module):
     def __call__(
         self,
         token_ids: Int[Array, "batch length"],
-        mask: Bool[Array, "batch 1 length length"],
+        mask: Bool[Array, "batch 1 length length"] | masks.SegmentMask,
         *,
         deterministic: bool = False,
     ) -> Float[Array, "batch length embed"]:
         config = self.config
-        length = token_ids.shape[1]
+        attention = "plain" if self.is_initializing() else _chosen_attention(config, mask)
+        mask = fused.in_its_form(mask, attention)
         bias = None
         if not config.relpos_bias_in_every_layer:
-            bias = _relative_biases(config)(length, length, bidirectional=True)
+            bias = _encoder_bias(config, token_ids.shape[1], attention)
         hidden = _dropout(config, self.shared_embedding(token_ids), deterministic)
         hidden = layer_stacks.run_layers(
             self,
-            EncoderLayer,
+            functools.partial(EncoderLayer, attention=attention),
             hidden,
             (mask, bias),
             num_layers=config.num_encoder_layers,
@@ -229,8 +188,8 @@ class Decoder(nn.Module):
         self,
         encoded: Float[Array, "batch inputs_length embed"],
         token_ids: Int[Array, "batch length"],
-        mask: Bool[Array, "batch 1 length length"] | None,
-        encoded_mask: Bool[Array, "batch 1 length inputs_length"],
+        mask: Bool[Array, "batch 1 length length"] | masks.SegmentMask | None,
+        encoded_mask: Bool[Array, "batch 1 length inputs_length"] | masks.SegmentMask,
         *,
         deterministic: bool = False,
         decode: bool = False,
@@ -240,15 +199,22 @@ class Decoder(nn.Module):
         config = self.config
         length = token_ids.shape[1]
         cache_index = None
+        attention = cross_attention = "plain"
         if decode:
             mask, cache_index = self._decoding_step(length, max_decode_length)
+        elif not self.is_initializing():
+            attention, cross_attention = (_chosen_attention(config, of) for of in (mask, encoded_mask))
+        mask, encoded_mask = (
+            fused.in_its_form(mask, attention),
+            fused.in_its_form(encoded_mask, cross_attention),
+        )
         bias = None
         if not config.relpos_bias_in_every_layer:
-            bias = _decoder_bias(self, _relative_biases(config), length, cache_index)
+            bias = _decoder_bias(self, config, length, cache_index, attention)
         hidden = _dropout(config, self.shared_embedding(token_ids), deterministic)
         hidden = layer_stacks.run_layers(
             self,
-            DecoderLayer,
+            functools.partial(DecoderLayer, attention=attention, cross_attention=cross_attention),
             hidden,
             (encoded, mask, bias, encoded_mask),
             num_layers=config.num_decoder_layers,
@@ -263,7 +229,11 @@ class Decoder(nn.Module):
             return self.shared_embedding.attend(hidden) / jnp.sqrt(float(config.emb_dim))
         # Output logits are float32 whatever `dtype`: bfloat16 cannot tell near-equal logits of a large vocabulary.
         return layers.DenseGeneral(
-            config.vocab_size, ("embed", "vocab"), dtype=jnp.float32, name="logits_dense"
+            config.vocab_size,
+            ("embed", "vocab"),
+            dtype=config.logits_dot_dtype,
+            sum_dtype=jnp.float32,
+            name="logits_dense",
         )(hidden)
 
     def _decoding_step(self, length: int, max_decode_length: int | None) -> tuple[jax.Array, jax.Array]:
@@ -298,7 +268,11 @@ class Transformer(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.shared_embedding = layers.Embed(
-            config.vocab_size, config.emb_dim, dtype=config.dtype, name="token_embedder"
+            config.vocab_size,
+            config.emb_dim,
+            dtype=config.dtype,
+            attend_dtype=config.logits_dot_dtype,
+            name="token_embedder",
         )
         self.encoder = Encoder(config, self.shared_embedding)
         self.decoder = Decoder(config, self.shared_embedding)
@@ -310,9 +284,8 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
     ) -> Float[Array, "batch length embed"]:
         """Reads the inputs; a token sees the tokens of its own segment that are not padding (0)."""
-        mask = layers.make_attention_mask(encoder_input_tokens > 0, encoder_input_tokens > 0)
-        if encoder_segment_ids is not None:
-            mask &= layers.make_attention_mask(encoder_segment_ids, encoder_segment_ids, jnp.equal)
+        segments = masks.segments(encoder_input_tokens, encoder_segment_ids)
+        mask = masks.SegmentMask(segments, segments)
         return self.encoder(encoder_input_tokens.astype(jnp.int32), mask, deterministic=not enable_dropout)
 
     def decode(
@@ -347,14 +320,17 @@ class Transformer(nn.Module):
                 "encoder_segment_ids were given to decode=True, which takes one example a row; convert the features "
                 "with pack=False."
             )
+        if encoder_segment_ids is not None and decoder_segment_ids is None:
+            raise ValueError(
+                "encoder_segment_ids were given without decoder_segment_ids; packed rows have both."
+            )
         has_target = jnp.ones_like(decoder_target_tokens) if decode else decoder_target_tokens
-        encoded_mask = layers.make_attention_mask(has_target > 0, encoder_input_tokens > 0)
-        if encoder_segment_ids is not None:
-            encoded_mask &= layers.make_attention_mask(decoder_segment_ids, encoder_segment_ids, jnp.equal)
-        mask = (
-            None
-            if decode
-            else layers.make_decoder_mask(decoder_target_tokens.astype(jnp.int32), decoder_segment_ids)
+        of_targets = masks.segments(has_target, decoder_segment_ids)
+        mask = None if decode else masks.SegmentMask(of_targets, of_targets, causal=True)
+        if encoder_segment_ids is None:
+            of_targets = masks.segments(has_target, None)  # all of them look at all inputs
+        encoded_mask = masks.SegmentMask(
+            of_targets, masks.segments(encoder_input_tokens, encoder_segment_ids)
         )
         return self.decoder(
             encoded,

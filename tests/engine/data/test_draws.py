@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from stepdistill_jax.engine.data.draws import DrawOrder, shares, shuffled, task_turns
+from stepdistill_jax.engine.data.draws import DrawOrder, said_of_uneven, shares, shuffled, task_turns
 
 
 def test_a_shuffle_is_a_permutation_that_depends_on_seed_task_and_pass():
@@ -72,6 +72,19 @@ def test_impossible_rates_are_named(rates):
 def make_order(**settings):
     usual = {"names": ["label", "rationale"], "num_examples": [7, 11], "rates": [1.0, 1.0], "seed": 3}
     return DrawOrder(**{**usual, "shuffle": True, **settings})
+
+
+def test_a_few_examples_that_fill_half_of_all_draws_are_said():
+    names = ["sums_label", "sums_rationale"]
+    said = said_of_uneven(names, [600, 5], [1.0, 1.0])
+    assert said.startswith(
+        "sums_rationale has 5 examples beside 600 of sums_label, and fills 50% of all draws"
+    )
+    assert "120 times for one pass" in said
+    assert said_of_uneven(names, [600, 5], [600, 5]) is None  # by size
+    assert said_of_uneven(names, [600, 61], [1.0, 1.0]) is None
+    assert "60 times" in said_of_uneven(names, [600, 5], [2.0, 1.0])
+    assert said_of_uneven(names[:1], [600], [1.0]) is None
 
 
 def test_a_pass_of_each_task_goes_by_its_own_count():

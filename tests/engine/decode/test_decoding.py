@@ -171,6 +171,19 @@ def test_sampling_stops_when_every_row_has_ended():
     assert decodes[:, 0, :2].tolist() == [[EOS, 0]] * 3
 
 
+@pytest.mark.parametrize("steps_per_check", [2, 3, 50])
+@pytest.mark.parametrize("arguments", [{}, {"topk": 0, "num_decodes": 3}, {"max_decode_steps": 2}], ids=str)
+def test_blocks_of_steps_decode_the_same(arguments, steps_per_check):
+    prompts = np.zeros((3, 7), np.int32)
+    prompts[1, 1:3] = [2, 3]
+
+    one_by_one = _sample(prompts, **arguments)
+    in_blocks = _sample(prompts, steps_per_check=steps_per_check, **arguments)
+
+    for found, expected in zip(in_blocks, one_by_one, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_prefilled_row_starts_at_its_own_index():
     inputs = [[0, 3, 4, 0, 0, 0], [0, 2, 0, 0, 0, 0]]
     from_start, _ = _sample(inputs, temperature=0.0)
@@ -241,6 +254,10 @@ def test_the_cache_follows_its_beams():
 
 
 def test_errors_name_the_value_and_the_mend():
+    with pytest.raises(ValueError, match="steps_per_check=0; use 1 or more"):
+        _sample(np.zeros((1, 4)), steps_per_check=0)
+    with pytest.raises(ValueError, match=r"steps_per_check=4; .* 1 where callbacks"):
+        _sample(np.zeros((1, 4)), steps_per_check=4, state_callback_fn=lambda state: state)
     with pytest.raises(ValueError, match=r"topk=2 and topp=0\.5"):
         _sample(np.zeros((1, 4)), topk=2, topp=0.5)
     with pytest.raises(ValueError, match=r"max_decode_steps=9 is more than the 4 tokens"):

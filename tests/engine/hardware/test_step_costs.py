@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from stepdistill_jax.engine.hardware.step_costs import matmul_flops, traffic
+from stepdistill_jax.engine.hardware.step_costs import fused_kernels, matmul_flops, traffic
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
 
 SQUARE = jax.ShapeDtypeStruct((8, 8), jnp.float32)
@@ -106,3 +106,41 @@ def test_every_form_of_writing_the_groups_is_read():
     }
     # [2,4] transposed: pairs of devices 4 apart, on different hosts of four.
     assert sent.across_bytes == 400
+
+
+KERNELS = """HloModule step
+
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %a = bf16[4]{0} custom-call(%x), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(step)/while/body/jvp(jit(attend))/jvp(segment_attention)/pallas_call" stack_frame_id=3}
+  %b = (bf16[4]{0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$fmhaScaleBiasSoftmax", metadata={op_name="jit(step)/while/body/dot_product_attention_fwd"}
+  %c = f32[4]{0} custom-call(%x), custom_call_target="__cublas$gemm", metadata={op_name="jit(step)/while/body/dot_general"}
+}
+
+%cond (p: (s32[], f32[4])) -> pred[] {
+  %bound = s32[] constant(12)
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %w = (s32[], f32[4]) while(%t), condition=%cond, body=%body
+  %d = bf16[4]{0} custom-call(%x), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(step)/transpose(jvp(segment_attention_query_gradient))/pallas_call"}
+}
+"""
+
+
+def test_fused_kernels_are_named_and_counted_as_often_as_they_run():
+    assert fused_kernels(KERNELS) == {
+        "segment_attention_query_gradient": 1,
+        "segment_attention": 12,
+        "cudnn fmhaScaleBiasSoftmax": 12,
+    }
+    assert fused_kernels(HLO) == {}
+
+
+def test_a_kernel_s_products_do_not_count():
+    from jax.experimental import pallas as pl
+
+    def kernel(left, right, out):
+        out[...] = left[...] @ right[...]
+
+    product = pl.pallas_call(kernel, out_shape=SQUARE, interpret=True)
+    assert flops(lambda x, y: product(x, y) @ y, SQUARE, SQUARE) == PRODUCT

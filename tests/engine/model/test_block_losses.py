@@ -65,6 +65,24 @@ def test_blocks_give_the_plain_loss_and_gradient(arguments, block_tokens):
     np.testing.assert_array_equal(tokens[2], jnp.argmax(hidden @ kernel, axis=-1) == targets)
 
 
+def test_products_in_bfloat16_have_float32_sums_and_gradients_near_the_plain_ones(arguments):
+    plain, exact = _with_gradient(_plain, arguments)
+    rounded, gradients = _with_gradient(_in_blocks, arguments, block_tokens=24, dot_dtype=jnp.bfloat16)
+
+    np.testing.assert_allclose(rounded[0], plain[0], rtol=2e-3)
+    assert float(rounded[0]) != float(plain[0])
+    for found, expected in zip(gradients, exact, strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, atol=0.02 * float(jnp.max(jnp.abs(expected))))
+
+    text = str(
+        jax.make_jaxpr(lambda *args: _in_blocks(*args, block_tokens=24, dot_dtype=jnp.bfloat16)[0])(
+            *arguments
+        )
+    )
+    assert text.count("preferred_element_type=float32") == text.count("dot_general[") >= 1
+
+
 @pytest.mark.parametrize("block_tokens", [1, 13, 10_000], ids=["a_token", "with_padding", "all_at_once"])
 def test_tokens_that_do_not_count_cost_no_block_and_have_no_loss(arguments, block_tokens, monkeypatch):
     """13 is no divisor of the 56 tokens: blocks hold the ends and beginnings of rows."""
@@ -170,6 +188,24 @@ def test_a_model_has_the_same_loss_metrics_and_gradient_either_way(
     _assert_close((loss, grads), (expected_loss, expected_grads))
     untimed = lambda values: {name: m for name, m in values.items() if not name.startswith("timing/")}  # noqa: E731
     _assert_close(metric_values(untimed(metrics)), metric_values(untimed(expected_metrics)))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_of_a_bfloat16_product_are_float32_in_losses_and_in_decoding(
+    make_model, make_params, make_batch, tied
+):
+    changes = {"dtype": jnp.bfloat16, "logits_via_embedding": tied, "dropout_rate": 0.0}
+    exact, rounded = (make_model({**changes, "logits_dot_in_fp32": in_fp32}) for in_fp32 in (True, False))
+    params, batch = make_params(exact), make_batch()
+    of_all, of_rounded = (jax.jit(model._compute_logits)(params, batch) for model in (exact, rounded))
+    in_blocks = make_model({**changes, "logits_dot_in_fp32": False}, loss_block_tokens=8)
+
+    assert of_rounded.dtype == jnp.float32
+    assert not np.array_equal(of_rounded, of_all)
+    np.testing.assert_allclose(of_rounded, of_all, atol=0.02 * float(jnp.max(jnp.abs(of_all))))
+    np.testing.assert_allclose(
+        in_blocks.loss_fn(params, batch, None)[0], rounded.loss_fn(params, batch, None)[0], rtol=1e-3
+    )
 
 
 def test_a_subclass_with_its_own_logits_or_metrics_gets_all_logits(make_model):

@@ -111,19 +111,8 @@ def test_cached_decoding_with_a_bias_in_every_layer_gives_the_teacher_forced_log
     ("changes", "named"),
     [
         ({"remat_policy": "everything"}, "remat_policy='everything'"),
-        ({"attention": "flash"}, "attention='flash'"),
-        ({"attention": "xla"}, "dropout_rate=0.1"),
     ],
 )
-def test_a_policy_or_attention_that_is_not_there_is_named(tiny_config, changes, named):
+def test_a_policy_that_is_not_there_is_named(tiny_config, changes, named):
     with pytest.raises(ValueError, match=named):
         tiny_config.replace(**changes)
-
-
-def test_jax_attention_gives_the_plain_one(make_model, make_params, make_batch):
-    plain, other = (make_model({"attention": name, "dropout_rate": 0.0}) for name in ("plain", "xla"))
-    params = make_params(plain)
-    gradients = [
-        jax.jit(jax.grad(lambda p, m=m: m.loss_fn(p, make_batch(), None)[0]))(params) for m in (plain, other)
-    ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)

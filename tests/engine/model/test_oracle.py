@@ -37,10 +37,10 @@ class Oracle:
     def params(self, prefix):
         return traverse_util.unflatten_dict(self.arrays(prefix), sep="/")
 
-    def model(self, **arguments):
+    def model(self, attention="auto", **arguments):
         names = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim")
         names = (*names, "mlp_dim", "mlp_activations", "logits_via_embedding", "dtype")
-        config = network.T5Config(**{name: self.config[name] for name in names})
+        config = network.T5Config(**{name: self.config[name] for name in names}, attention=attention)
         vocabulary = seqio.PassThroughVocabulary(size=config.vocab_size, eos_id=1)
         arguments = {"optimizer_def": optimizers.adamw(), "z_loss": self.config["z_loss"], **arguments}
         return models.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary, **arguments)
@@ -51,11 +51,15 @@ def oracle(shared):
     return Oracle(shared / "oracle" / "v1_1_tiny.npz")
 
 
-@pytest.fixture(scope="module", params=["plain", "packed"])
+@pytest.fixture(
+    scope="module",
+    params=[(kind, attention) for kind in ("plain", "packed") for attention in ("auto", "xla", "pallas")],
+    ids="-".join,
+)
 def loss_and_gradient(request, oracle):
-    model = oracle.model()
+    kind, attention = request.param
+    model = oracle.model(attention)
     gradient = jax.jit(jax.value_and_grad(lambda *args: model.loss_fn(*args, None), has_aux=True))
-    kind = request.param
     (loss, metrics), grads = gradient(oracle.params("params"), oracle.arrays(f"{kind}/batch"))
     return kind, loss, metrics, traverse_util.flatten_dict(grads, sep="/")
 
