@@ -22,19 +22,18 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
 
 
 def compiled_dir() -> Path | None:
-    """Where compiled programs are kept: $STEPDISTILL_CACHE_DIR/compiled, else ~/.cache/stepdistill-jax/compiled ($XDG_CACHE_HOME).
+    """Where compiled programs are kept: ~/.cache/stepdistill-jax/compiled, or below $XDG_CACHE_HOME.
 
-    'no' keeps nothing: None. Not beside DATA, which may be others' too: compiled programs are run.
+    None where $STEPDISTILL_CACHE_DIR is 'no'. What else it says does not matter: token ids may be shared, programs are run.
 
     Raises:
       RuntimeError: if the user has no home.
     """
-    named = os.environ.get("STEPDISTILL_CACHE_DIR")
-    if named is not None:
-        return None if named.lower() in _NO_CACHE else Path(named).absolute() / "compiled"
-    caches = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification has relative paths ignored.
-    base = Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache"
+    if os.environ.get("STEPDISTILL_CACHE_DIR", "yes").lower() in _NO_CACHE:
+        return None
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    base = caches if caches.is_absolute() else Path.home() / ".cache"
     return base / "stepdistill-jax" / "compiled"
 
 

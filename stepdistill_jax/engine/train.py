@@ -213,9 +213,8 @@ def train(
             run, owner, trainer, evaluation, run_actions, partitioner, stream, seed, gc_period
         )
 
-        if (
-            thread is not None and train_dataset_cfg.length_buckets <= 1
-        ):  # else a first batch may have any length
+        # Of several lengths none is known to come first.
+        if thread is not None and train_dataset_cfg.length_buckets <= 1:
             ahead_of_time.compile_ahead(
                 thread, trainer, partitioner, state=initializer.global_train_state_shape, batch_spec=spec,
                 eval_batch_specs=evaluation.batch_specs(),

@@ -48,7 +48,7 @@ def run_script(script: str, args: argparse.Namespace) -> object:
         print(gin.config_str())
         return None
     if topology is None and script == "precompile":
-        check_devices()
+        check_devices(keep_programs=False)  # its report is of a compilation
     if script == "precompile":
         return _precompile(topology)
     with distributed.joined(args):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stepdistill_jax import datasets, report
+from stepdistill_jax.engine.step import ahead_of_time
 from stepdistill_jax.launching import launch, runs
 
 STEPS, NUM_PROBLEMS = 24, 48
@@ -44,6 +45,25 @@ def test_metrics_have_both_kinds_of_evaluation(finished_run):
     rationale = next(row for row in rows if row["task"] == "wordproblems_rationale")
     assert rationale["label_loss"] is None
     assert rationale["rationale_loss"] > 0
+
+
+def test_steps_that_are_compiled_beside_the_start_up_give_the_same_metrics(
+    finished_run, train, tmp_path, monkeypatch
+):
+    begun = []
+
+    def compile_ahead(*arguments, **settings):
+        begun.append(len(settings["eval_batch_specs"]))
+        real(*arguments, **settings)
+
+    real = ahead_of_time.compile_ahead
+    monkeypatch.setattr(ahead_of_time, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(ahead_of_time, "usable_cpus", lambda: 8)
+    train(tmp_path / "run")
+    assert begun == [1]
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (finished_run / "metrics.jsonl").read_bytes()
+    train(tmp_path / "buckets", "PACK = False", "utils.DatasetConfig.length_buckets = 2", "TRAIN_STEPS = 1")
+    assert begun == [1]  # of several lengths none is known to come first
 
 
 def test_the_run_folder_says_what_was_run(finished_run):

@@ -30,7 +30,8 @@ def keep_compiled_programs() -> None:
 
     JAX's own settings come first: a place (JAX_COMPILATION_CACHE_DIR), or no cache (JAX_ENABLE_COMPILATION_CACHE=false). A folder that
     cannot be written to, or that others can write to, is not used, and one line says so. Of several processes JAX has only the first
-    write. The others would wait for it to compile with them what it had read from a folder of its own, so there it is left off.
+    write, and on GPUs they try kernels together: those that found nothing in homes of their own would wait for one that did. So several
+    processes have a cache only where JAX_COMPILATION_CACHE_DIR names a folder that all of them see.
     """
     config = jax.config
     if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
@@ -46,7 +47,8 @@ def keep_compiled_programs() -> None:
         tidy(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: of a user without a home
         say_once(
-            f"Compiled programs are not kept: {error}. Set STEPDISTILL_CACHE_DIR to a folder of your own, or to 'no'."
+            f"Compiled programs are not kept: {error}. Set JAX_COMPILATION_CACHE_DIR to a folder of your own, or "
+            "JAX_ENABLE_COMPILATION_CACHE=false."
         )
         return
     config.update("jax_compilation_cache_dir", str(folder))

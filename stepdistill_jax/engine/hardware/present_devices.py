@@ -9,8 +9,11 @@ from stepdistill_jax.engine.hardware.compiled_programs import keep_compiled_prog
 GPU_PLATFORMS = ("gpu", "cuda", "rocm")
 
 
-def check_devices() -> None:
-    """Opens JAX's devices, and has what is compiled for them kept.
+def check_devices(*, keep_programs: bool = True) -> None:
+    """Opens JAX's devices.
+
+    Args:
+      keep_programs: whether what is compiled for them is kept, and read where it was (`compiled_programs`).
 
     Raises:
       ValueError: if there are none of the kind that JAX_PLATFORMS asks for: names it, and the mend.
@@ -24,7 +27,8 @@ def check_devices() -> None:
             f"JAX finds no device for JAX_PLATFORMS={asked}{reason}; unset it to take what is there, or install JAX for that "
             "kind of device, e.g. pip install 'jax[cuda13]'."
         ) from error
-    keep_compiled_programs()
+    if keep_programs:
+        keep_compiled_programs()
 
 
 def target_platform() -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -49,14 +50,18 @@ def test_programs_are_kept_in_the_user_s_cache_for_nobody_else_to_write(settings
     assert settings.jax_persistent_cache_min_compile_time_secs == 0.3
 
 
-@pytest.mark.parametrize(
-    ("name", "below"),
-    [("XDG_CACHE_HOME", "stepdistill-jax/compiled"), ("STEPDISTILL_CACHE_DIR", "compiled")],
-)
-def test_the_environment_names_another_place(settings, monkeypatch, tmp_path, name, below):
-    monkeypatch.setenv(name, str(tmp_path / "there"))
+def test_the_user_s_caches_may_lie_elsewhere(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("STEPDISTILL_CACHE_DIR", str(tmp_path / "token_ids"))  # which may be others', too
     keep_compiled_programs()
-    assert Path(settings.jax_compilation_cache_dir).parent == tmp_path / "there" / below
+    folder = Path(settings.jax_compilation_cache_dir)
+    assert folder.parent == tmp_path / "caches" / "stepdistill-jax" / "compiled"
+
+
+def test_a_relative_folder_of_caches_is_none(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    keep_compiled_programs()
+    assert Path(settings.jax_compilation_cache_dir).is_relative_to(tmp_path / "home")
 
 
 def test_no_keeps_nothing(settings, monkeypatch, tmp_path):
@@ -97,22 +102,26 @@ def test_several_processes_have_no_cache_unless_the_user_names_one(settings, mon
 
 def test_a_place_that_cannot_be_made_is_one_line_and_no_cache(settings, monkeypatch, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("STEPDISTILL_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     keep_compiled_programs()
     keep_compiled_programs()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Compiled programs are not kept: ")
     assert str(tmp_path / "file") in line
-    assert "Set STEPDISTILL_CACHE_DIR to a folder of your own, or to 'no'." in line
+    assert (
+        "Set JAX_COMPILATION_CACHE_DIR to a folder of your own, or JAX_ENABLE_COMPILATION_CACHE=false."
+        in line
+    )
     assert settings.jax_compilation_cache_dir is None
 
 
 def test_a_folder_that_others_can_write_to_is_not_run_from(settings, monkeypatch, tmp_path, capsys):
-    (tmp_path / "compiled").mkdir()
-    (tmp_path / "compiled").chmod(0o770)
-    monkeypatch.setenv("STEPDISTILL_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "stepdistill-jax" / "compiled"
+    folder.mkdir(parents=True)
+    folder.chmod(0o770)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     keep_compiled_programs()
-    assert f"others may write to {tmp_path / 'compiled'}" in capsys.readouterr().err
+    assert f"others may write to {folder}" in capsys.readouterr().err
     assert settings.jax_compilation_cache_dir is None
 
 
@@ -245,3 +254,16 @@ def test_a_second_process_reads_what_the_first_compiled_and_computes_the_same(tm
     assert fourth == first
     assert (hits_of_fourth, num_warnings) == (hits - 1, 0)
     assert len(zlib.decompress(entry.read_bytes())) > len(whole)  # written anew, and whole
+
+
+def test_two_processes_that_compile_the_same_at_once_leave_one_whole_entry(tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        (first, *_), (second, *_) = pool.map(run_program, [tmp_path, tmp_path])
+    assert first == second
+    entries = list(tmp_path.glob("stepdistill-jax/compiled/*/*-cache"))
+    assert entries
+    assert all(zlib.decompress(entry.read_bytes()) for entry in entries)
+    third, hits, num_warnings = run_program(tmp_path)
+    assert third == first
+    assert hits > 0
+    assert num_warnings == 0

@@ -3,11 +3,17 @@
 import jax
 import pytest
 
+from stepdistill_jax.engine.hardware import present_devices
 from stepdistill_jax.engine.hardware.present_devices import check_devices
 
 
-def test_devices_that_are_there_are_no_error():
-    assert check_devices() is None
+def test_devices_that_are_there_are_no_error_and_what_is_compiled_for_them_is_kept(monkeypatch):
+    kept = []
+    monkeypatch.setattr(present_devices, "keep_compiled_programs", lambda: kept.append(True))
+    check_devices()
+    assert kept == [True]
+    check_devices(keep_programs=False)
+    assert kept == [True]
 
 
 @pytest.mark.parametrize(
