@@ -165,26 +165,34 @@ def _call(kernel, settings, name, grid, inputs, out_specs, out_shape):
     return call(*[array for array, _ in inputs if array is not None])
 
 
+def _inputs(specs, bounds, query, key, value, query_segments, key_segments, biases, *, blocks_of):
+    """(array, spec) of what all kernels take whose grid goes through the blocks of 'queries' or of 'keys'; the other side is whole."""
+    group = query.shape[2] // key.shape[2]
+    queries, keys = (None, key.shape[1]) if blocks_of == "queries" else (query.shape[1], None)
+    return [
+        (bounds[0], specs.bound),
+        (bounds[1], specs.bound),
+        (query, specs.states(queries)),
+        (key, specs.states(keys, group=group)),
+        (value, specs.states(keys, group=group)),
+        (query_segments, specs.segments(queries)),
+        (key_segments, specs.segments(keys)),
+        (biases, None if biases is None else specs.table(biases)),
+    ]
+
+
 def _forward(settings, query, key, value, query_segments, key_segments, biases, by_query):
     """(attended, log of the softmax's sum for each query: float32 [batch, heads, queries])."""
     batch, queries, heads, kv = query.shape
-    keys, group = key.shape[1], heads // key.shape[2]
     specs = _Specs(kv)
     return _call(
         kernels.forward_kernel,
         settings,
         "segment_attention",
         (batch, heads, queries // BLOCK),
-        [
-            (by_query[0], specs.bound),
-            (by_query[1], specs.bound),
-            (query, specs.states()),
-            (key, specs.states(keys, group=group)),
-            (value, specs.states(keys, group=group)),
-            (query_segments, specs.segments()),
-            (key_segments, specs.segments(keys)),
-            (biases, None if biases is None else specs.table(biases)),
-        ],
+        _inputs(
+            specs, by_query, query, key, value, query_segments, key_segments, biases, blocks_of="queries"
+        ),
         (specs.states(), specs.sums()),
         (
             jax.ShapeDtypeStruct(query.shape, query.dtype),
@@ -194,28 +202,20 @@ def _forward(settings, query, key, value, query_segments, key_segments, biases, 
 
 
 def _attend_backward(settings, residuals, out_gradient):
-    query, key, value, query_segments, key_segments, biases, by_query, by_key, out, log_sums = residuals
+    *arrays, by_query, by_key, out, log_sums = residuals
+    query, key, *_, biases = arrays
     batch, queries, heads, kv = query.shape
     keys, kv_heads = key.shape[1:3]
-    group = heads // kv_heads
     specs = _Specs(kv)
     # What all weights of a query are pulled down by, as they sum up to 1.
     pulled = jnp.einsum("bqhd,bqhd->bhq", out, out_gradient, preferred_element_type=jnp.float32)
-    table = (biases, None if biases is None else specs.table(biases))
     query_gradient = _call(
         kernels.query_gradient_kernel,
         settings,
         "segment_attention_query_gradient",
         (batch, heads, queries // BLOCK),
         [
-            (by_query[0], specs.bound),
-            (by_query[1], specs.bound),
-            (query, specs.states()),
-            (key, specs.states(keys, group=group)),
-            (value, specs.states(keys, group=group)),
-            (query_segments, specs.segments()),
-            (key_segments, specs.segments(keys)),
-            table,
+            *_inputs(specs, by_query, *arrays, blocks_of="queries"),
             (log_sums, specs.sums()),
             (pulled, specs.sums()),
             (out_gradient, specs.states()),
@@ -223,6 +223,7 @@ def _attend_backward(settings, residuals, out_gradient):
         specs.states(),
         jax.ShapeDtypeStruct(query.shape, query.dtype),
     )
+    group = heads // kv_heads
     of_each_head = jax.ShapeDtypeStruct((batch, keys, heads, kv), key.dtype if group == 1 else jnp.float32)
     key_gradient, value_gradient = _call(
         kernels.key_value_gradient_kernel,
@@ -230,14 +231,7 @@ def _attend_backward(settings, residuals, out_gradient):
         "segment_attention_key_value_gradient",
         (batch, heads, keys // BLOCK),
         [
-            (by_key[0], specs.bound),
-            (by_key[1], specs.bound),
-            (query, specs.states(queries)),
-            (key, specs.states(group=group)),
-            (value, specs.states(group=group)),
-            (query_segments, specs.segments(queries)),
-            (key_segments, specs.segments()),
-            table,
+            *_inputs(specs, by_key, *arrays, blocks_of="keys"),
             (log_sums, specs.sums(queries)),
             (pulled, specs.sums(queries)),
             (out_gradient, specs.states(queries)),
@@ -252,19 +246,7 @@ def _attend_backward(settings, residuals, out_gradient):
         )
     bias_gradient = None
     if biases is not None:
-        bias_gradient = _bias_gradient(
-            settings,
-            query,
-            key,
-            value,
-            query_segments,
-            key_segments,
-            biases,
-            by_query,
-            log_sums,
-            pulled,
-            out_gradient,
-        )
+        bias_gradient = _bias_gradient(settings, *arrays, by_query, log_sums, pulled, out_gradient)
     return query_gradient, key_gradient, value_gradient, None, None, bias_gradient, None, None
 
 
