@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from stepdistill_jax.engine.hardware.present_devices import GPU_PLATFORMS
+
 # On several GPUs: collectives are begun as early and awaited as late as the schedule allows, so that they overlap with computing. NVIDIA's
 # JAX images set it, JAX's "GPU performance tips" say it. What else these name is XLA's default by now (Triton's products, command buffers,
 # asynchronous collectives) or to be tuned for one network (sizes of combined collectives).
@@ -18,11 +20,11 @@ def compiler_options(platform: str, num_devices: int, xla_flags: str) -> dict[st
     """Options of `jax.jit` for a program over so many devices of a platform, without those that XLA_FLAGS says itself.
 
     Args:
-      platform: of the devices, as JAX names it: 'cpu', 'gpu', 'tpu'.
+      platform: of the devices, as JAX names it: 'cpu', 'gpu', 'cuda', 'tpu', ….
       num_devices: of the mesh, all processes' together.
       xla_flags: flags as XLA reads them, separated by white space.
     """
-    if platform != "gpu" or num_devices < 2:
+    if platform not in GPU_PLATFORMS or num_devices < 2:
         return {}
     said = {flag.lstrip("-").partition("=")[0] for flag in xla_flags.split()}
     return {name: value for name, value in _SEVERAL_GPUS.items() if name not in said}

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from stepdistill_jax.base.usable_cpus import usable_cpus
+from stepdistill_jax.engine.hardware.present_devices import GPU_PLATFORMS
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, PjittedFnWithContext
 from stepdistill_jax.engine.step.trainer import Trainer
@@ -61,7 +62,7 @@ def compile_ahead(
     """
     placed = partitioner.placed_shapes(state, partitioner.get_mesh_axes(state))
     _begin(thread, trainer.train_step, placed, _placed_batch(partitioner, batch_spec))
-    if partitioner.mesh.devices.flat[0].platform == "gpu":
+    if partitioner.mesh.devices.flat[0].platform in GPU_PLATFORMS:
         return  # kernels are timed on the GPU itself: beside a training step their times would mislead
     for spec in eval_batch_specs:
         _begin(thread, trainer.eval_step, placed.params, _placed_batch(partitioner, spec))

@@ -8,8 +8,9 @@ from stepdistill_jax.engine.hardware.xla_options import compiler_options, flags_
 OVERLAP = "xla_gpu_enable_latency_hiding_scheduler"
 
 
-def test_collectives_of_several_gpus_overlap_with_computing():
-    assert compiler_options("gpu", 8, "") == {OVERLAP: True}
+@pytest.mark.parametrize("platform", ["gpu", "cuda", "rocm"])
+def test_collectives_of_several_gpus_overlap_with_computing(platform):
+    assert compiler_options(platform, 8, "") == {OVERLAP: True}
 
 
 @pytest.mark.parametrize(("platform", "num_devices"), [("gpu", 1), ("cpu", 8), ("tpu", 8)])
