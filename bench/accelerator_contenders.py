@@ -18,7 +18,7 @@ from accelerator_step import Settings
 
 from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.model import network
-from stepdistill_jax.engine.step.trainer import check_microbatches
+from stepdistill_jax.engine.step.microbatches import check_microbatches
 
 HERE = Path(__file__).resolve().parent
 WHO = {"ours": "ours", "t5x": "T5X", "huggingface": "Hugging Face"}

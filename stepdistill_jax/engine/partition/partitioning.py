@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import flax.linen as nn
-import gin
 import jax
 import numpy as np
 from flax.linen import partitioning as flax_partitioning
@@ -91,6 +90,8 @@ class PjittedFnWithContext:
 
         The next call waits for the thread, and raises what went wrong there.
         """
+        import gin  # not needed where nothing is configured by it
+
         scopes = gin.current_scope()  # of this thread; what is traced may be configured by them
 
         def compile_in_scopes() -> None:
