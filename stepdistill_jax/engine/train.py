@@ -200,10 +200,7 @@ def train(
                 folder=run.model_dir,
                 began_with=earlier.get("num_microbatches"),
             )
-        platform = partitioner.mesh.devices.flat[0].platform
-        attention = choice.describe(getattr(model.module, "config", None), platform)
-        if attention and platform != "cpu":
-            say_once(attention)
+        attention = _attention(model, partitioner)
         run_actions = RunActions(actions, train_period=run.stats_period)
         evaluation = RunEvaluation(
             model, trainer, partitioner, axes, train_eval_dataset_cfg, infer_eval_dataset_cfg, inference_evaluator_cls,
@@ -280,6 +277,18 @@ def _first_state(
     return restore_checkpoint(
         begin_with, abstract_state, partitioner, cfg=cfg, from_scratch=from_scratch, verify=verify
     )
+
+
+def _attention(model: base_model.BaseTransformerModel, partitioner: PjitPartitioner) -> str | None:
+    """What computes attention, in a line; said where it is not as it always was."""
+    config = getattr(model.module, "config", None)
+    platform = partitioner.mesh.devices.flat[0].platform
+    is_prefix_lm = getattr(model, "inputs_bidirectional_attention", False)
+    by_segments = not is_prefix_lm and getattr(config, "sliding_window", None) is None
+    line = choice.describe(config, platform, by_segments=by_segments)
+    if line and platform != "cpu" and jax.process_index() == 0:
+        say_once(line)
+    return line and line.removeprefix("attention: ")
 
 
 def _check_steps_are_left(

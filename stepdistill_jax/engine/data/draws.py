@@ -49,6 +49,8 @@ def said_of_uneven(names: Sequence[str], sizes: Sequence[int], rates: Sequence[f
       sizes: examples of each task.
       rates: of the tasks in the mixture, any positive scale.
     """
+    if min(sizes, default=0) <= 0 or min(rates, default=0) <= 0:
+        return None  # a task that is never drawn, or nothing to draw: `shares` says what is wrong with that
     passes = [rate / size for size, rate in zip(sizes, rates, strict=True)]
     most, least = (passes.index(choice(passes)) for choice in (max, min))
     times = passes[most] / passes[least]

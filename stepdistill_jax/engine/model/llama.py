@@ -380,7 +380,7 @@ class Llama(nn.Module):
         return masks.make_decoder_mask(target_tokens.astype(jnp.int32), segment_ids, causal_attention)
 
     def output_kernel(self, params: Mapping[str, Any]) -> tuple[Float[Array, "embed vocab"], float]:
-        """(kernel, scale): logits are hidden states, in float32, times the kernel, times the scale."""
+        """(kernel, scale): logits are hidden states times the kernel, in the config's `logits_dot_dtype`, times the scale."""
         if self.config.logits_via_embedding:
             return params["token_embedder"]["embedding"].T, 1.0
         return params["decoder"]["logits_dense"]["kernel"], 1.0

@@ -378,7 +378,7 @@ class Transformer(nn.Module):
         )
 
     def output_kernel(self, params: Mapping[str, Any]) -> tuple[Float[Array, "embed vocab"], float]:
-        """(kernel, scale): logits are hidden states, in float32, times the kernel, times the scale."""
+        """(kernel, scale): logits are hidden states times the kernel, in the config's `logits_dot_dtype`, times the scale."""
         if self.config.logits_via_embedding:
             return params["token_embedder"]["embedding"].T, self.config.emb_dim**-0.5
         return params["decoder"]["logits_dense"]["kernel"], 1.0

@@ -85,6 +85,8 @@ def test_a_few_examples_that_fill_half_of_all_draws_are_said():
     assert said_of_uneven(names, [600, 61], [1.0, 1.0]) is None
     assert "60 times" in said_of_uneven(names, [600, 5], [2.0, 1.0])
     assert said_of_uneven(names[:1], [600], [1.0]) is None
+    assert said_of_uneven(names, [600, 5], [1.0, 0.0]) is None  # never drawn
+    assert said_of_uneven(names, [600, 5], [0.0, 0.0]) is None
 
 
 def test_a_pass_of_each_task_goes_by_its_own_count():

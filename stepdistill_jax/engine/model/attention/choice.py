@@ -14,7 +14,8 @@ from stepdistill_jax.engine.model.masks import SegmentMask
 IMPLEMENTATIONS = ("auto", "plain", "xla", "cudnn", "pallas")
 
 _HALF = (jnp.bfloat16, jnp.float16)
-_CUDNN_LARGEST_HEAD, _CUDNN_HEAD_MULTIPLE = 128, 8  # of GPUs before Hopper, too
+_CUDNN_LARGEST_HEAD, _CUDNN_HEAD_MULTIPLE = 256, 8
+_AUTO_LARGEST_HEAD = 128  # cuDNN's on GPUs before Hopper
 
 
 def check_attention(implementation: str, *, dtype: Any, head_dim: int, float32_logits: bool = False) -> None:
@@ -47,27 +48,37 @@ def choose(
 
     What is asked for, and for 'auto' what `explain` says. Where 'pallas' is asked for, and the mask is not known by segments
     (such as a prefix LM's), 'plain' does that part.
+
+    Raises:
+      ValueError: for 'pallas' on TPUs.
     """
+    by_segments = isinstance(mask, SegmentMask)
     if implementation == "auto":
-        implementation = explain(dtype=dtype, head_dim=head_dim, float32_logits=float32_logits)[0]
-        if implementation == "pallas" and not isinstance(mask, SegmentMask):
-            implementation = "plain" if _why_not_cudnn(dtype, head_dim) else "cudnn"
+        return explain(
+            dtype=dtype, head_dim=head_dim, float32_logits=float32_logits, by_segments=by_segments
+        )[0]
     if implementation == "pallas":
         if target_platform() == "tpu":
             raise ValueError(
                 "attention='pallas' is compiled for GPUs, and these are TPUs; use 'auto' or 'plain'."
             )
-        if not isinstance(mask, SegmentMask):
+        if not by_segments:
             return "plain"
     return implementation
 
 
 def explain(
-    *, dtype: Any, head_dim: int, float32_logits: bool = False, platform: str | None = None
+    *,
+    dtype: Any,
+    head_dim: int,
+    float32_logits: bool = False,
+    by_segments: bool = True,
+    platform: str | None = None,
 ) -> tuple[str, str]:
-    """(what 'auto' takes for packed and padded rows, why).
+    """(what 'auto' takes, why).
 
     Args:
+      by_segments: whether the mask is a `SegmentMask`.
       platform: None: that of the mesh that is traced under, else JAX's default.
     """
     platform = platform or target_platform()
@@ -77,29 +88,55 @@ def explain(
         return "plain", "float32_attention_logits"
     if jnp.dtype(dtype) not in _HALF:
         return "plain", f"{jnp.dtype(dtype)}: fused kernels multiply in bfloat16 or float16"
-    reasons = [_why_not_pallas(head_dim) or _why_not_on_these_devices()]
-    if reasons[0] is None:
-        return "pallas", "skips what belongs to other examples of a row"
-    reasons.append(_why_not_cudnn(dtype, head_dim))
-    if reasons[1] is None:
-        return "cudnn", f"'pallas' {reasons[0]}"
-    return "plain", f"'pallas' {reasons[0]}, 'cudnn' {reasons[1]}"
+    reasons = []
+    for name in ("pallas", "cudnn"):
+        reason = _why_not_auto(name, jnp.dtype(dtype), head_dim, by_segments)
+        if reason is None:
+            return name, reasons[0] if reasons else "skips what belongs to other examples of a row"
+        reasons.append(f"'{name}' {reason}")
+    return "plain", ", ".join(reasons)
 
 
-def describe(config: Any, platform: str) -> str | None:
+def describe(config: Any, platform: str, *, by_segments: bool = True) -> str | None:
     """One line for a log: what computes attention on devices of a platform, and why. None for a network that has no choice.
 
     Args:
       config: a network's, such as `network.T5Config`.
+      by_segments: whether its masks are known by segments.
     """
     name = getattr(config, "attention", None)
-    if name != "auto":
-        return name and f"attention: {name}, as set"
-    float32_logits = getattr(config, "float32_attention_logits", False)
-    name, reason = explain(
-        dtype=config.dtype, head_dim=config.head_dim, float32_logits=float32_logits, platform=platform
-    )
-    return f"attention: {name} ({reason})"
+    if name == "auto":
+        name, reason = explain(
+            dtype=config.dtype,
+            head_dim=config.head_dim,
+            float32_logits=getattr(config, "float32_attention_logits", False),
+            by_segments=by_segments,
+            platform=platform,
+        )
+        return f"attention: {name} ({reason})"
+    if name == "pallas" and not by_segments:
+        return "attention: plain ('pallas', as set, takes masks that are known by segments)"
+    return name and f"attention: {name}, as set"
+
+
+def _why_not_auto(name: str, dtype: jnp.dtype, head_dim: int, by_segments: bool) -> str | None:
+    if name == "pallas":
+        if not by_segments:
+            return "takes masks that are known by segments"
+        reason = _why_not_pallas(head_dim)
+    else:
+        reason = _why_not_cudnn(dtype, head_dim)
+    if reason is None and head_dim > _AUTO_LARGEST_HEAD:
+        reason = f"was not tried with heads of more than {_AUTO_LARGEST_HEAD}"
+    if reason or jax.default_backend() not in GPU_PLATFORMS:
+        return reason  # for devices that are not there nothing can be tried
+    if jax.process_count() > 1:  # trials could end differently, and all processes run one program
+        return "is tried where there is one process" if name == "pallas" else None
+    failure = _trial(name, dtype, head_dim)
+    if failure is None:
+        return None
+    say_once(f"attention='{name}' is not taken: {failure}")
+    return f"failed its trial on this device ({failure})"
 
 
 def _why_not_cudnn(dtype: Any, head_dim: int) -> str | None:
@@ -116,25 +153,14 @@ def _why_not_pallas(head_dim: int) -> str | None:
     except ImportError:
         return f"needs Pallas for Triton, which jax {jax.__version__} has not"
     if not segments.serves_head_dim(head_dim):
-        return f"takes heads of a power of two from 16 on, and they are {head_dim}"
-    return None
-
-
-def _why_not_on_these_devices() -> str | None:
-    """Of GPUs that are attached: the kernels are compiled and compared with 'plain' first, once a process."""
-    if jax.default_backend() not in GPU_PLATFORMS:
-        return None  # compiled for devices that are not there
-    failure = _trial()
-    if failure:
-        say_once(f"attention='pallas' is not taken: {failure}")
-        return f"failed its trial on this device ({failure})"
+        return f"takes heads of 16, 32, 64, 128 or 256, and they are {head_dim}"
     return None
 
 
 @functools.cache
-def _trial() -> str | None:
+def _trial(name: str, dtype: jnp.dtype, head_dim: int) -> str | None:
     """Runs in a thread of its own: what is being traced in this one must not trace it, too."""
     from stepdistill_jax.engine.model.attention.trial import failure
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        return pool.submit(failure).result()
+        return pool.submit(failure, name, dtype, head_dim).result()

@@ -112,7 +112,7 @@ def forward_kernel(
         jnp.zeros((BLOCK,), jnp.float32),
     )
     total, highest, summed = jax.lax.fori_loop(first_ref[...], end_ref[...], add_block, begin)
-    # A query that sees nothing, which is padding, gets zeros.
+    # A query that sees nothing gets zeros: padding, or a target whose inputs are empty.
     sees = summed > 0.0
     summed = jnp.where(sees, summed, 1.0)
     out_ref[...] = (total / summed[:, None]).astype(out_ref.dtype)

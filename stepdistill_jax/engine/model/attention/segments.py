@@ -46,7 +46,7 @@ def segment_attention(
     """
     if not serves_head_dim(query.shape[-1]):
         raise ValueError(
-            f"attention='pallas' with heads of {query.shape[-1]}; Triton takes powers of two from 16 on: use 'plain'."
+            f"attention='pallas' with heads of {query.shape[-1]}; Triton takes powers of two, here from 16 to 256: use 'plain'."
         )
     length = query.shape[1]
     query, query_segments = _padded(query), _padded(query_segments.astype(jnp.int32))
@@ -64,7 +64,7 @@ def segment_attention(
 
 def serves_head_dim(head_dim: int) -> bool:
     """Whether the kernels take heads of this size."""
-    return head_dim >= 16 and head_dim & (head_dim - 1) == 0
+    return head_dim in (16, 32, 64, 128, 256)
 
 
 def _padded(rows: jax.Array) -> jax.Array:

@@ -160,6 +160,8 @@ def test_lengths_rounded_up_for_cudnn_change_nothing(mask_kind):
         ("gpu", HALF, "pallas"),
         ("gpu", {**HALF, "dtype": "bfloat16"}, "pallas"),
         ("gpu", {**HALF, "head_dim": 24}, "cudnn"),
+        ("gpu", {**HALF, "head_dim": 256}, "plain"),
+        ("gpu", {**HALF, "by_segments": False}, "cudnn"),
         ("gpu", {**HALF, "head_dim": 20}, "plain"),
         ("gpu", {**HALF, "dtype": jnp.float32}, "plain"),
         ("gpu", {**HALF, "float32_logits": True}, "plain"),
@@ -177,19 +179,39 @@ def test_a_line_says_what_computes_attention_and_why(tiny_config):
     assert choice.describe(half, "cpu") == "attention: plain (no GPU)"
     assert "attention: plain (float32: fused" in choice.describe(tiny_config.replace(head_dim=64), "gpu")
     odd = choice.describe(tiny_config.replace(**{**HALF, "head_dim": 20}), "cuda")
-    assert odd.startswith("attention: plain ('pallas' takes heads of a power of two")
+    assert odd.startswith("attention: plain ('pallas' takes heads of 16, 32")
     assert "'cudnn' takes" in odd
     assert choice.describe(half.replace(attention="cudnn"), "gpu") == "attention: cudnn, as set"
     assert choice.describe(object(), "gpu") is None
+    prefix_lm = choice.describe(half, "gpu", by_segments=False)
+    assert prefix_lm == "attention: cudnn ('pallas' takes masks that are known by segments)"
+    as_set = choice.describe(half.replace(attention="pallas"), "gpu", by_segments=False)
+    assert as_set.startswith("attention: plain ('pallas', as set, takes masks")
 
 
-def test_auto_takes_cudnn_where_the_kernels_failed_their_trial(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("failures", "chosen"),
+    [
+        ({}, "pallas"),
+        ({"pallas": "values differ by 7.0%"}, "cudnn"),
+        ({"pallas": "values differ by 8.0%", "cudnn": "RuntimeError: cuDNN is not detected."}, "plain"),
+    ],
+)
+def test_auto_takes_what_passes_its_trial(monkeypatch, capsys, failures, chosen):
     monkeypatch.setattr(choice.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(choice, "_trial", lambda: "values differ by 7.0%")
+    monkeypatch.setattr(choice, "_trial", lambda name, dtype, head_dim: failures.get(name))
     ids = jnp.ones((1, 8), jnp.int32)
 
+    assert choice.choose("auto", masks.SegmentMask(ids, ids), **HALF) == chosen
+    said = capsys.readouterr().err
+    assert all(f"attention='{name}' is not taken: {failure}" in said for name, failure in failures.items())
+
+
+def test_several_processes_try_nothing_and_take_what_needs_no_trial(monkeypatch):
+    monkeypatch.setattr(choice.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(choice.jax, "process_count", lambda: 2)
+    ids = jnp.ones((1, 8), jnp.int32)
     assert choice.choose("auto", masks.SegmentMask(ids, ids), **HALF) == "cudnn"
-    assert "attention='pallas' is not taken: values differ by 7.0%" in capsys.readouterr().err
 
 
 def test_auto_takes_cudnn_for_a_mask_that_no_segments_tell(monkeypatch):
@@ -206,11 +228,11 @@ def test_a_trial_runs_while_something_else_is_traced(monkeypatch):
     from stepdistill_jax.engine.model.attention import trial
 
     right = trial.failure
-    monkeypatch.setattr(trial, "failure", lambda: right(interpret=True))
+    monkeypatch.setattr(trial, "failure", lambda *of: right(*of, interpret=True))
     choice._trial.cache_clear()
     found = []
 
-    jax.eval_shape(lambda x: found.append(choice._trial()) or x, jnp.zeros(3))
+    jax.eval_shape(lambda x: found.append(choice._trial("pallas", jnp.bfloat16, 16)) or x, jnp.zeros(3))
     choice._trial.cache_clear()
 
     assert found == [None]
@@ -223,7 +245,7 @@ def test_a_trial_runs_while_something_else_is_traced(monkeypatch):
         ({"attention": "xla", "float32_attention_logits": True}, "float32_attention_logits=True"),
         ({"attention": "cudnn", "head_dim": 64}, "attention='cudnn' computes in bfloat16 or float16, and dtype is float32"),
         ({"attention": "cudnn", "dtype": "bfloat16", "head_dim": 20}, "heads of a multiple of 8"),
-        ({"attention": "pallas", "head_dim": 24}, "attention='pallas' takes heads of a power of two"),
+        ({"attention": "pallas", "head_dim": 24}, "attention='pallas' takes heads of 16, 32, 64, 128 or 256"),
     ],
 )  # fmt: skip
 def test_what_an_implementation_cannot_do_is_one_line(tiny_config, changes, named):

@@ -78,6 +78,7 @@ def over_all_scores(query, key, value, biases=None, *, query_segments, key_segme
         pytest.param(False, {"queries": 448, "biases": True, "shortest": 300, "longest": 440}, id="far keys on both sides"),
         pytest.param(True, {"queries": 448, "biases": True, "shortest": 300, "longest": 440}, id="far keys, causal"),
         pytest.param(False, {"queries": 100, "biases": True, "distance": 20}, id="biases that end within a block"),
+        pytest.param(False, {"queries": 80, "heads": 6, "kv_heads": 2, "head_dim": 32}, id="grouped heads, both ways"),
         pytest.param(False, {"queries": 1, "keys": 63, "shortest": 1, "longest": 2}, id="one query"),
         pytest.param(False, {"queries": 65, "biases": True, "shortest": 1, "longest": 3}, id="segments of a token or two"),
     ],
@@ -203,9 +204,11 @@ def test_heads_that_triton_does_not_multiply_are_one_line():
 
 
 def test_a_trial_passes_and_finds_a_kernel_that_is_wrong(monkeypatch):
-    assert trial.failure(interpret=True) is None
+    assert trial.failure("pallas", jnp.bfloat16, 32, interpret=True) is None
+    assert trial.failure("xla", jnp.bfloat16, 32) is None
 
     right = kernels.table_gradient
     monkeypatch.setattr(kernels, "table_gradient", lambda *arguments: 1.1 * right(*arguments))
-    assert "bias gradients differ" in trial.failure(interpret=True)
-    assert "Error" in trial.failure()  # nothing compiles them for a CPU
+    assert "bias gradients differ" in trial.failure("pallas", jnp.bfloat16, 32, interpret=True)
+    for name in ("pallas", "cudnn"):
+        assert "Error" in trial.failure(name, jnp.bfloat16, 32)  # neither is there on a CPU
