@@ -118,7 +118,8 @@ def train(
       (step, state) after the last step.
 
     Raises:
-      ValueError: for settings that do not fit together, before anything is compiled.
+      ValueError: for settings that do not fit together, before anything is compiled; if a batch fits into memory in no number
+        of microbatches ('auto').
       FloatingPointError: if a loss is not finite; it names the metric and the step.
       FolderInUse: if another run is at work in `model_dir`.
       OSError: if a checkpoint cannot be written, at the next step after it went wrong.

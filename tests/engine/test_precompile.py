@@ -173,7 +173,7 @@ def test_of_a_cpu_that_is_described_nobody_knows_the_memory(quick_compilation, c
     step = precompile.precompile(**{**bound, "model_dir": None}, topology=topologies.parse_topology("cpu:8"))
     assert step.num_microbatches == 1
     assert (
-        "num_microbatches = 1 (2 rows at once a device): nobody says how much memory cpu:8 "
+        "num_microbatches = 1 (2 rows at once a device): how much memory a CPU of cpu:8 has is not known.\n"
         in capsys.readouterr().err
     )
 

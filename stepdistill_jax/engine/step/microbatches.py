@@ -112,7 +112,8 @@ def resolve(
         _say(f"{search.words(number)}, as {folder / FILE} has it.")
     elif memory.usable_bytes is None:
         number = began_with if began_with in search.candidates else 1
-        _say(f"{search.words(number)}: nobody says how much memory {memory.hardware} have ({memory.device}).")
+        unknown = f"how much memory a {memory.device} of {memory.hardware} has is not known"
+        _say(f"{search.words(number)}: {unknown}{search.other_than(number, began_with)}.")
     else:
         number = search.run(began_with)
     if folder is not None and jax.process_index() == 0:
@@ -230,14 +231,16 @@ class _Search:
         line += f": {gib(found.peak_bytes)} of {gib(self._memory.usable_bytes)} GiB{source}"
         if len(trials) > 1:
             line += f"; {trials[-2].num_microbatches} would need {trials[-2].needs.removesuffix(' GiB')}"
-        if began_with not in (None, found.num_microbatches):
-            why = (
-                "does not fit"
-                if began_with in self.candidates
-                else f"does not split {self._rows} rows a device"
-            )
-            line += f"; {began_with}, with which the run began, {why}, so its dropout is another from here on"
-        _say(f"{line}.")
+        _say(f"{line}{self.other_than(found.num_microbatches, began_with)}.")
+
+    def other_than(self, number: int, began_with: int | None) -> str:
+        """What is to be said where a run goes on with another number; else ''."""
+        if began_with in (None, number):
+            return ""
+        fits = (
+            "does not fit" if began_with in self.candidates else f"does not split {self._rows} rows a device"
+        )
+        return f"; {began_with}, with which the run began, {fits}, so its dropout is another from here on"
 
 
 def _say(line: str) -> None:
@@ -295,7 +298,7 @@ def _remembered(folder: Path | None, facts: Mapping[str, Any], candidates: Seque
         number = saved["num_microbatches"]
         if saved["depends_on"] != facts:
             return None
-        if number not in candidates:
+        if type(number) is not int or number not in candidates:
             raise ValueError(f"num_microbatches is {number!r}")
         return number
     except (ValueError, KeyError, TypeError) as error:

@@ -219,7 +219,13 @@ def test_a_compiler_that_refuses_every_step_ends_with_the_mend(resolve):
 def test_without_a_word_of_its_memory_a_device_gets_all_at_once(resolve):
     number, compiled, said = resolve(memory_of(None))
     assert (number, compiled) == (1, [])
-    assert "nobody says how much memory two chips have (small chip)" in said
+    assert ": how much memory a small chip of two chips has is not known.\n" in said
+    assert resolve(memory_of(None), began_with=4)[0] == 4
+    number, _, said = resolve(memory_of(None), began_with=3)
+    assert number == 1
+    assert (
+        "is not known; 3, with which the run began, does not split 8 rows a device, so its dropout " in said
+    )
 
 
 def test_what_is_usable_is_said(resolve, peaks):
