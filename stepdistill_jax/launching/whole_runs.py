@@ -31,6 +31,7 @@ from stepdistill_jax.prediction.description import (
 from stepdistill_jax.prediction.portable import choice_tokens
 
 _VOCABULARY = "vocabulary"  # the folder, below a run's
+_HOW_COMPUTED = ("attention", "logits_dot_in_fp32")
 
 
 class NotPortable(ValueError):
@@ -125,7 +126,7 @@ def _said_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def _network_fields(model: base_model.BaseTransformerModel) -> dict[str, Any]:
-    """Every field of its config, as JSON has them."""
+    """The fields of its config, as JSON has them: without how it is computed where nothing is set, which older versions do not know."""
     module = model.module
     config = getattr(module, "config", None)
     config_cls = {network.Transformer: network.T5Config, llama.Llama: llama.LlamaConfig}.get(type(module))
@@ -138,8 +139,10 @@ def _network_fields(model: base_model.BaseTransformerModel) -> dict[str, Any]:
     named = [activation for activation in config.mlp_activations if not isinstance(activation, str)]
     if named:
         raise NotPortable(f"its activation {named[0]!r} has no name")
+    defaults = {field.name: field.default for field in dataclasses.fields(config_cls)}
+    unset = [name for name in _HOW_COMPUTED if getattr(config, name) == defaults[name]]
     return {
-        **{name: getattr(config, name) for name in fields},
+        **{name: getattr(config, name) for name in fields if name not in unset},
         "dtype": jnp.dtype(config.dtype).name,
         "mlp_activations": list(config.mlp_activations),
     }

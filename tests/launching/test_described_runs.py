@@ -41,7 +41,7 @@ def fruit(monkeypatch):
 
 @pytest.fixture
 def describe(fruit, tmp_path):
-    """describe(task, config=…, words=…) -> what student.json says; None where there is none."""
+    """describe(task, module=…, words=…) -> what student.json says; None where there is none."""
 
     def make(task="fruit_step_by_step", *, module=None, words=None, outputs=None, begins_with=None):
         words = words or ByteVocabulary()
@@ -71,6 +71,16 @@ def test_the_dataset_s_choices_words_and_content_are_said(describe, monkeypatch)
     assert said.vocabulary == VocabularyFile("bytes")
     assert (said.dataset["name"], said.task_modules, said.content) == ("fruit", ("my_tasks",), CONTENT)
     assert said.feature_lengths == {"inputs": 96, "targets": 64}
+
+
+def test_how_a_network_is_computed_is_said_only_where_it_was_set(describe):
+    computed = {"attention", "logits_dot_in_fp32"}
+    assert not computed & set(describe().network)
+    config = tiny_config(vocab_size=384, attention="plain", logits_dot_in_fp32=False)
+    assert {name: describe(module=network.Transformer(config)).network[name] for name in computed} == {
+        "attention": "plain",
+        "logits_dot_in_fp32": False,
+    }
 
 
 def test_choices_that_the_student_could_not_tell_apart_stop_a_run_at_its_start(describe, monkeypatch):
