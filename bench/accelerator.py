@@ -3,10 +3,10 @@
     python bench/accelerator.py --sizes base large --attention auto plain cudnn --examples examples.json --out results.jsonl
 
 Each combination of flags is a contender, a process of its own. They compile side by side; then they are measured in turns, while
-nothing else runs. Ours needs JAX, Flax, Optax, CLU, jaxtyping and this clone, and no TensorFlow: token ids come from a file that
---write_examples makes where the data is, or are made up. T5X takes part with --who t5x where $T5X_SOURCE names its source tree
-(more trees, of its git dependencies, after colons) and $T5X_PYTHON a Python with its packages; Hugging Face with --who huggingface
-where $HF_PYTHON names a Python with torch and transformers.
+nothing else runs; tokens/s and MFU are of steps in a row. Ours needs JAX, Flax, Optax, CLU, jaxtyping and this clone, and no
+TensorFlow: token ids come from a file that --write_examples makes where the data is, or are made up. T5X takes part with --who t5x
+where $T5X_SOURCE names its source tree (more trees, of its git dependencies, after colons) and $T5X_PYTHON a Python with its
+packages; Hugging Face with --who huggingface where $HF_PYTHON names a Python with torch and transformers.
 
 It ends with status 1 if a contender failed, or if losses of ours differ that should not; the others are measured all the same.
 """
@@ -73,7 +73,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", type=Path, help="of --write_examples (default ./data)")
     parser.add_argument("--num_examples", type=int, default=1024, help="of --write_examples, of each kind")
     parser.add_argument(
-        "--jobs", type=int, default=max(1, usable_cpus() // 4), help="that compile side by side"
+        "--jobs",
+        type=int,
+        default=max(1, usable_cpus() // 4),
+        help="that compile side by side (default: %(default)s); 1 lets XLA time a GPU's kernels undisturbed",
     )
     parser.add_argument("--prepare_seconds", type=float, help="whoever is not ready by then is left out")
     parser.add_argument("--turn_seconds", type=float, help="of each contender's turn")
@@ -176,13 +179,16 @@ def _with_mfu(settings: Settings, result: dict[str, Any]) -> dict[str, Any]:
 
 def report(args: argparse.Namespace, results: dict[str, dict[str, Any]], differences: Sequence[str]) -> str:
     """All that is printed at the end."""
-    kinds = sorted({result["device_kind"] for result in results.values() if "device_kind" in result})
+    said = {
+        name: sorted({of[name] for of in results.values() if name in of})
+        for name in ("device_kind", "versions")
+    }
     source = args.examples or "made up, uniform lengths of " + ", ".join(
         f"{low} to {high} ({kind})" for kind, (low, high) in accelerator_examples.MADE_UP_LENGTHS.items()
     )
     lines = [
-        f"{', '.join(kinds) or 'nothing measured'}; {args.rows} rows of {args.inputs:,} and {args.targets:,} tokens; token ids: {source}; "
-        f"{args.labels:,} labels in batches of {args.label_batch}; {args.jobs} compiled side by side; stepdistill-jax {__version__}",
+        f"{', '.join(said['device_kind']) or 'nothing measured'}; {args.rows} rows of {args.inputs:,} and {args.targets:,} tokens; token ids: {source}; "
+        f"{args.labels:,} labels in batches of {args.label_batch}; {args.jobs} compiled side by side; {', '.join([f'stepdistill-jax {__version__}', *said['versions']])}",
         "",
         accelerator_table.results_table(results),
         "",

@@ -105,10 +105,12 @@ class HuggingFace(accelerator_step.Contender):
             return torch.cuda.get_device_name(0), torch.cuda.max_memory_allocated()
         return "cpu", None
 
+    def versions(self) -> str:
+        return f"torch {torch.__version__}, transformers {transformers.__version__}"
+
     def notes(self) -> list[str]:
         attention = getattr(self._model.config, "_attn_implementation", None)
-        versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-        return [versions, f"attention {attention}", f"{self.settings.padded_examples} padded examples"]
+        return [f"attention {attention}", f"{self.settings.padded_examples} padded examples"]
 
 
 def _collate(examples: Sequence[batches.Example]) -> Half:

@@ -146,16 +146,18 @@ class Engine(accelerator_step.Contender):
     def device(self) -> tuple[str, int | None]:
         return device_and_peak_bytes(jax.devices()[0])
 
+    def versions(self) -> str:
+        return f"jax {jax.__version__}"
+
     def notes(self) -> list[str]:
-        version = f"jax {jax.__version__}"
         if self._config.attention != "auto":
-            return [version]
+            return []
         taken, why = choice.explain(
             dtype=self._config.dtype,
             head_dim=self._config.head_dim,
             float32_logits=self._config.float32_attention_logits,
         )
-        return [version, f"auto took {taken}: {why}"]
+        return [f"auto took {taken}: {why}"]
 
     def profile(self, folder: str) -> dict[str, Any]:
         Path(folder).mkdir(parents=True, exist_ok=True)

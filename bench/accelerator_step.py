@@ -119,8 +119,12 @@ class Contender(ABC):
         """(what its driver calls it, the most bytes that were in use; None where it does not tell)."""
 
     @abstractmethod
+    def versions(self) -> str:
+        """Of the frameworks, with their names."""
+
     def notes(self) -> list[str]:
-        """Versions, and what else there is to say of how it computes."""
+        """What else there is to say of how it computes."""
+        return []
 
     def profile(self, folder: str) -> dict[str, Any]:
         """What the device did in some steps."""
@@ -169,6 +173,7 @@ def train(contender: Contender) -> dict[str, Any]:
         "peak_gib": (peak_bytes or host_peak_bytes()) / 2**30,
         "first_step_seconds": first_step_seconds,
         "forwards": contender.forwards,
+        "versions": contender.versions(),
         "notes": contender.notes(),
     }
 

@@ -126,8 +126,8 @@ class T5X(accelerator_step.Contender):
         device = jax.devices()[0]
         return device.device_kind, (device.memory_stats() or {}).get("peak_bytes_in_use")
 
-    def notes(self) -> list[str]:
-        return [f"jax {jax.__version__}"]
+    def versions(self) -> str:
+        return f"jax {jax.__version__}"
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from rich.text import Text
 from stepdistill_jax.base.visible import visible_line
 
 # How far apart losses may be that should be the same, in nats: of one target token, of which a mean over n has a part in sqrt(n), and as
-# a part of the loss, for parameters that drift apart. With bfloat16 the first six losses of a T5 of two layers on a CPU differ by up to 0.013
+# a part of the loss, for parameters that drift apart. With bfloat16 the first losses of a T5 of two layers on a CPU differ by up to 0.025
 # / sqrt(n) between 'plain', 'xla' and 'pallas'; where examples of a row see each other, by 0.49 / sqrt(n) and more.
-TOKEN_TOLERANCE = 0.05
+TOKEN_TOLERANCE = 0.1
 RELATIVE_TOLERANCE = 1e-4
 
 _COLUMNS: Mapping[str, tuple[str, str]] = {

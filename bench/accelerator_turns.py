@@ -109,11 +109,11 @@ class Turns:
             try:
                 result |= _answer(child.ask("train"))
                 result["first_step_seconds"] += result["ready_seconds"]
+                if settings.labels:
+                    result |= _answer(child.ask("labels"))
                 if profile is not None and settings.who == "ours":
                     folder = str((profile / folder_name(settings.name)).resolve())
                     result |= _answer(child.ask(f"profile {shlex.quote(folder)}"))
-                if settings.labels:
-                    result |= _answer(child.ask("labels"))
             except RuntimeError as error:
                 result["error"] = _last_line(error)
         if late.is_set():

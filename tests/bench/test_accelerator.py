@@ -30,7 +30,7 @@ for line in sys.stdin:
         time.sleep(made.get("train_sleep", 0))
         say(
             device_kind="NVIDIA H200", losses=made.get("losses", [10.0, 9.0]), step_ms=2.0, piped_ms=1.0, tokens_per_second=1e5,
-            target_tokens=100, fill=0.5, peak_gib=1.0, first_step_seconds=1.0, forwards=[[[2, 8, 4]]], notes=["made up"],
+            target_tokens=100, fill=0.5, peak_gib=1.0, first_step_seconds=1.0, forwards=[[[2, 8, 4]]], versions="jax 9", notes=["made up"],
         )
     elif "labels_error" in made:
         say(error=made["labels_error"])
@@ -264,6 +264,8 @@ def test_results_are_written_as_they_come_and_shown_as_markdown(
     assert cells[:5] == ["ours tiny: a", "2.0", "1.0", "100,000", "50%"]
     assert cells[-2:] == ["7", "10.0000 9.0000"]
     assert "ours tiny: a: made up" in shown
+    assert shown.startswith("NVIDIA H200; 2 rows of 8 and 4 tokens; token ids: made up, ")
+    assert ", jax 9\n" in shown
 
 
 def test_a_contender_that_fails_leaves_a_row_and_the_others_go_on(
@@ -325,10 +327,10 @@ def test_losses_are_compared_only_where_they_should_be_the_same(bench, settings)
 
 def test_losses_may_differ_by_rounding(bench, settings):
     contenders = [settings("plain"), settings("close"), settings("off")]
-    losses = {"plain": [10.0, 9.0], "close": [10.005, 9.005], "off": [10.005, 9.01]}
+    losses = {"plain": [10.0, 9.0], "close": [10.005, 9.005], "off": [10.005, 9.02]}
     results = {name: {"losses": of, "target_tokens": 100} for name, of in losses.items()}
     (line,) = bench.table.loss_differences(contenders, results)
-    assert line.startswith("LOSSES: off: 9.010000 at step 2, where plain has 9.000000")
+    assert line.startswith("LOSSES: off: 9.020000 at step 2, where plain has 9.000000")
 
 
 def test_what_was_measured_before_the_end_of_a_lease_is_shown_and_kept(
