@@ -48,6 +48,27 @@ def test_losses_and_gradients_with_dropout_are_the_plain_ones(
 ):
     changes = {"head_dim": 16, "dropout_rate": 0.3, **changes}
     batch = packed_batch if is_packed else make_batch()
+    check_against_plain(make_model, make_params, implementation, changes, batch)
+
+
+def test_rows_of_many_blocks_and_distances_beyond_the_table_are_the_plain_ones(make_model, make_params):
+    rng = np.random.default_rng(1)
+    segments = np.repeat([[1, 2, 3, 0]], [200, 90, 20, 10], axis=1)
+    of_targets = np.repeat([[1, 2, 3, 0]], [140, 40, 10, 2], axis=1)
+    targets = rng.integers(2, 40, of_targets.shape) * (of_targets > 0)
+    batch = {
+        "encoder_input_tokens": jnp.asarray(rng.integers(2, 40, segments.shape) * (segments > 0)),
+        "decoder_input_tokens": jnp.asarray(np.pad(targets, ((0, 0), (1, 0)))[:, :-1]),
+        "decoder_target_tokens": jnp.asarray(targets),
+        "decoder_loss_weights": jnp.asarray(of_targets > 0, jnp.int32),
+        "encoder_segment_ids": jnp.asarray(segments),
+        "decoder_segment_ids": jnp.asarray(of_targets),
+    }
+    changes = {"head_dim": 16, "dropout_rate": 0.1, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    check_against_plain(make_model, make_params, "pallas", changes, batch)
+
+
+def check_against_plain(make_model, make_params, implementation, changes, batch):
     losses, gradients = [], []
     for name in ("plain", implementation):
         model = make_model({"attention": name, **changes})
