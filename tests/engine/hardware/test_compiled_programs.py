@@ -220,7 +220,7 @@ def run_program(home):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("tobytes", "__array__().tobytes")],
         env={
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"},
             "PYTHONPATH": str(ROOT),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
