@@ -285,7 +285,9 @@ class PjitPartitioner:
     def placed_shapes(self, tree: Any, specs: Any) -> Any:
         """A tree of arrays or their shapes as ShapeDtypeStructs that know their sharding, which a tree of PartitionSpecs says."""
         return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            lambda leaf, sharding: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding, weak_type=getattr(leaf, "weak_type", False)
+            ),
             tree,
             self.shardings(specs),
         )

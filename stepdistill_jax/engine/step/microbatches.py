@@ -27,7 +27,6 @@ from typing import Any
 
 import jax
 import jaxlib
-from jax.sharding import NamedSharding
 
 from stepdistill_jax.base.messages import say_once
 from stepdistill_jax.base.version import __version__
@@ -62,14 +61,8 @@ def placed(
     state: FlaxOptimTrainState, batch: Mapping[str, Any], partitioner: PjitPartitioner
 ) -> tuple[FlaxOptimTrainState, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes of a state and a batch with their places on the mesh: a step compiled for these is the one that is run later."""
-
-    def at(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-        weak_type = getattr(leaf, "weak_type", False)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding, weak_type=weak_type)
-
-    rows = NamedSharding(partitioner.mesh, partitioner.data_partition_spec)
-    places = partitioner.shardings(partitioner.get_mesh_axes(state))
-    return jax.tree.map(at, state, places), {name: at(leaf, rows) for name, leaf in batch.items()}
+    rows = partitioner.placed_shapes(batch, dict.fromkeys(batch, partitioner.data_partition_spec))
+    return partitioner.placed_shapes(state, partitioner.get_mesh_axes(state)), rows
 
 
 def resolve(
