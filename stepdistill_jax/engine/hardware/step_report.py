@@ -100,11 +100,7 @@ class StepReport:
             + ("outside fused kernels" if self.kernels else "with what is computed again"),
             "fused kernels  "
             + (", ".join(f"{runs} {name}" for name, runs in self.kernels.items()) or "none"),
-            "sent a device  "
-            + ", ".join(
-                f"{kind} {sent / GIB:.3g}" for kind, sent in sorted(self.traffic.by_kind.items()) if sent
-            )
-            + f" GiB; {self.traffic.across_bytes / GIB:.3g} GiB of it between hosts",
+            f"sent a device  {self._sent()}",
         ]
         if topology.chip.peak_flops and self.kernels:
             lines.append(
@@ -121,3 +117,9 @@ class StepReport:
                 f"{self.mfu(total):.0%}) if not",
             ]
         return "\n".join([*lines, f"compiled in {self.compile_seconds:.0f} s"])
+
+    def _sent(self) -> str:
+        kinds = [f"{kind} {sent / GIB:.3g}" for kind, sent in sorted(self.traffic.by_kind.items()) if sent]
+        if not kinds:
+            return "nothing"
+        return f"{', '.join(kinds)} GiB; {self.traffic.across_bytes / GIB:.3g} GiB of it between hosts"

@@ -62,7 +62,8 @@ def placed(
 ) -> tuple[FlaxOptimTrainState, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes of a state and a batch with their places on the mesh: a step compiled for these is the one that is run later."""
     rows = partitioner.placed_shapes(batch, dict.fromkeys(batch, partitioner.data_partition_spec))
-    return partitioner.placed_shapes(state, partitioner.get_mesh_axes(state)), rows
+    # JAX sorts the names of a dict.
+    return partitioner.placed_shapes(state, partitioner.get_mesh_axes(state)), {name: rows[name] for name in batch}
 
 
 def resolve(
