@@ -25,9 +25,9 @@ from stepdistill_jax.engine.hardware.topologies import GPUS_PER_HOST, Chip, Topo
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
-from stepdistill_jax.engine.step import microbatches
+from stepdistill_jax.engine.step import fitting
+from stepdistill_jax.engine.step.fitting import check_microbatches, placed
 from stepdistill_jax.engine.step.initialize import abstract_train_state, num_parameters
-from stepdistill_jax.engine.step.microbatches import check_microbatches, placed
 from stepdistill_jax.engine.step.model_flops import model_flops
 from stepdistill_jax.engine.step.trainer import Trainer
 
@@ -57,8 +57,8 @@ def precompile(
       random_seed: changes nothing but the numbers in the program.
       get_dataset_fn: taken for T5X's sake: shapes follow from the configuration, no data is read.
       verify_matching_vocabs_fn: called as (train_dataset_cfg, model) if given; it reads the vocabulary's file.
-      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches. num_microbatches 'auto' is found for the
-        topology, and not remembered.
+      trainer_cls: `train`'s; None is T5X's: a constant learning rate, no microbatches. num_microbatches 'auto', and layers that are
+        left to the engine, are found for the topology, and not remembered.
       topology: None takes the devices that the partitioner finds.
 
     Raises:
@@ -77,7 +77,7 @@ def precompile(
     memory = step_memory.described(topology) if topology else step_memory.attached(partitioner.mesh)
 
     begin = time.monotonic()
-    trainer = microbatches.resolve(trainer, state, batch, model=model, partitioner=partitioner, memory=memory)
+    trainer = fitting.resolve(trainer, state, batch, model=model, partitioner=partitioner, memory=memory)
     executed_flops = matmul_flops(trainer.train_step.trace(state, batch).jaxpr)
     lowered = trainer.train_step.lower(state, batch)
     try:
@@ -95,6 +95,7 @@ def precompile(
         mesh=dict(partitioner.mesh.shape),
         batch={name: rows.shape for name, rows in batch.items()},
         num_microbatches=trainer.num_microbatches or 1,
+        layers=None if trainer.layers is None else str(trainer.layers),
         num_parameters=num_parameters(state),
         parameter_bytes=parameter_bytes,
         optimizer_bytes=state_bytes - parameter_bytes,
@@ -128,7 +129,7 @@ def abstract_step(
 ) -> tuple[Trainer, FlaxOptimTrainState, dict[str, jax.ShapeDtypeStruct]]:
     """(trainer, state, batch) of a training step that can be traced; nothing is computed or allocated, and no data is read.
 
-    Of num_microbatches 'auto' the trainer has no number yet (`microbatches.resolve`).
+    Of num_microbatches 'auto' the trainer has no number yet (`fitting.resolve`).
 
     Raises:
       ValueError: if settings do not go together.

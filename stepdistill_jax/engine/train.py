@@ -34,9 +34,9 @@ from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.model.attention import choice
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
-from stepdistill_jax.engine.step import ahead_of_time, microbatches
+from stepdistill_jax.engine.step import ahead_of_time, fitting
 from stepdistill_jax.engine.step.initialize import TrainStateInitializer, num_parameters
-from stepdistill_jax.engine.step.trainer import AUTO, Trainer
+from stepdistill_jax.engine.step.trainer import Trainer
 
 if TYPE_CHECKING:
     import seqio
@@ -88,7 +88,7 @@ def train(
       infer_eval_dataset_cfg: evaluated by decoding; None leaves it out.
       checkpoint_cfg: `save` None saves nothing, so nothing can be resumed; `restore` None begins from random parameters.
       partitioner: the mesh, and what lies where on it.
-      trainer_cls: `Trainer` with its learning rate bound; its num_microbatches may be 'auto' (`step.microbatches`).
+      trainer_cls: `Trainer` with its learning rate bound; its num_microbatches may be 'auto' (`step.fitting`).
       model_dir: the run's folder (see `run_folder`).
       total_steps: the step to stop at, those of a restored checkpoint included.
       eval_steps: batches of each task in teacher-forced evaluation; None takes the whole split.
@@ -183,12 +183,12 @@ def train(
         partitioner.check_divides(initializer.global_train_state_shape, getattr(model.module, "config", None))
         init_rng, dropout_rng = jax.random.split(jax.random.key(seed))
         trainer = trainer_cls(model=model, train_state_axes=axes, partitioner=partitioner, rng=dropout_rng)
-        microbatches.check_microbatches(
+        fitting.check_microbatches(
             train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size
         )
-        if trainer.num_microbatches == AUTO:
-            progress.announce("compiling the step, to see in how many microbatches it fits …")
-            trainer = microbatches.resolve(
+        if fitting.leaves_open(trainer, model, partitioner):
+            progress.announce("compiling the step, to see how it fits …")
+            trainer = fitting.resolve(
                 trainer,
                 initializer.global_train_state_shape,
                 {
@@ -199,7 +199,7 @@ def train(
                 partitioner=partitioner,
                 memory=step_memory.attached(partitioner.mesh),
                 folder=run.model_dir,
-                began_with=earlier.get("num_microbatches"),
+                began_with=earlier.get("step_plan"),
             )
         attention = _attention(model, partitioner)
         run_actions = RunActions(actions, train_period=run.stats_period)
@@ -237,7 +237,7 @@ def train(
                 "text_fit": stream.text_fit(),
                 "content": content,
                 "attention": attention,
-                "num_microbatches": trainer.num_microbatches or 1,
+                "step_plan": fitting.plan_of(trainer),
             },
             mixed_data=mixed_data,
             summarize_config_fn=summarize_config_fn,

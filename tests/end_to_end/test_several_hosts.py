@@ -121,8 +121,8 @@ def test_devices_and_processes_do_not_change_a_run(run, tmp_path):
         run(tmp_path / name, num_processes, devices_each, *bindings)
         assert_same_run(tmp_path / name, one)
 
-    found = json.loads((tmp_path / "two_processes" / "microbatches.json").read_text(encoding="utf-8"))
-    assert found["num_microbatches"] == 1
+    found = json.loads((tmp_path / "two_processes" / "fitted_step.json").read_text(encoding="utf-8"))
+    assert found["plan"]["num_microbatches"] == 1
 
     # A checkpoint of one process is gone on with by two, and the other way round.
     for name, source, num_processes, devices_each in (

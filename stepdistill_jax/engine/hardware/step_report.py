@@ -17,6 +17,7 @@ class StepReport:
       mesh: axis -> devices.
       batch: feature -> [rows, tokens] of the global batch.
       num_microbatches: as the trainer has them; of 'auto', those that were found.
+      layers: how they are computed, where that was found, too.
       num_parameters: of the model, over all devices.
       parameter_bytes, optimizer_bytes: of each device, kept from step to step.
       temporary_bytes: activations, gradients and what is moved about, at the fullest moment.
@@ -25,13 +26,14 @@ class StepReport:
       executed_flops: with what is computed a second time to save memory; without those of fused kernels.
       traffic: what a device sends to others in a step.
       kernels: fused kernel -> how often it runs in a step.
-      compile_seconds: of this compilation, and of those that looked for num_microbatches.
+      compile_seconds: of this compilation, and of those that looked for how it fits.
     """
 
     topology: Topology
     mesh: Mapping[str, int]
     batch: Mapping[str, tuple[int, ...]]
     num_microbatches: int
+    layers: str | None
     num_parameters: int
     parameter_bytes: int
     optimizer_bytes: int
@@ -90,7 +92,8 @@ class StepReport:
             f"{topology.name}: {topology.num_devices} x {topology.chip.name}, mesh {mesh}",
             f"{self.num_parameters / 1e9:.3g} B parameters; batch "
             + ", ".join(f"{name} {list(shape)}" for name, shape in rows.items())
-            + f"; {self.num_microbatches} microbatches",
+            + f"; {self.num_microbatches} microbatches"
+            + (f"; {self.layers}" if self.layers else ""),
             "GiB a device",
             f"  parameters   {self.parameter_bytes / GIB:8.3f}",
             f"  optimizer    {self.optimizer_bytes / GIB:8.3f}",

@@ -4,7 +4,7 @@ config.gin, run.json    what was run, with what data, and every start of it, wri
 metrics.jsonl           an object a step: the same bytes however often the run was interrupted
 timing.jsonl            rates, which differ from run to run
 examples.jsonl          the ids of each step's examples, if asked for
-microbatches.json       of num_microbatches 'auto': the number that was found (`step.microbatches`)
+fitted_step.json        of num_microbatches 'auto', and on GPUs and TPUs: how the step fits (`step.fitting`)
 train/, inference_eval/ TensorBoard events
 predictions/            <task>-<split>-<step>.jsonl
 checkpoint_<step>/      Orbax

@@ -1,6 +1,7 @@
 """What the trainer, the evaluator and the inferer ask of a model."""
 
 import abc
+import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -332,6 +333,13 @@ def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
         return packed
     unpacked = ("encoder_input_tokens", "decoder_target_tokens")
     return {name: (batch[name] != 0).astype(jnp.int32) for name in unpacked if name in batch}
+
+
+def with_config(model: BaseModel, **changes: Any) -> BaseModel:
+    """The model with other settings of its network's config; its parameters are the same."""
+    model = copy.copy(model)
+    model.module = model.module.clone(config=model.module.config.replace(**changes))
+    return model
 
 
 def described_features(model: BaseModel, *, pack: bool) -> Mapping[str, TaskFeatures] | None:

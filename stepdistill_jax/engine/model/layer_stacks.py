@@ -5,6 +5,7 @@ where the compiler shares the copy with the cast to the computation's dtype. T5X
 ('encoder/encoder/…', the layers along `param_scan_axis`); `stacked_checkpoints` reads and writes that.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,48 @@ _REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     ),
     "full": None,  # jax.checkpoint's default: nothing but the inputs
 }
+
+
+# What the engine unrolls where the step fits so: compiling takes longer with every layer.
+_LONGEST_UNROLLED_ON_ACCELERATORS = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerPlan:
+    """How the stacks of a model are computed: two settings of its config."""
+
+    scan_layers: bool
+    remat_policy: str
+
+    def __str__(self) -> str:
+        """As 'layers in a loop, matrix products kept'."""
+        kept = {"none": "all kept", "minimal": "matrix products kept", "full": "their inputs kept"}
+        return f"layers {'in a loop' if self.scan_layers else 'unrolled'}, {kept[self.remat_policy]}"
+
+
+def open_plans(config: Any, platform: str, *, splits_parameters: bool) -> tuple[LayerPlan, ...]:
+    """The plans that a config leaves open on GPUs and TPUs, those that take less time first.
+
+    Unrolled, the compiler moves and fuses across layers, nothing is stacked, and nothing is computed twice. A loop needs less memory.
+
+    Args:
+      platform: of the devices, as JAX names it. On a CPU all are as fast (docs/speed.md), so nothing is open.
+      splits_parameters: over devices. Then layers stay in a loop, which gathers one at a time.
+
+    Returns:
+      nothing where the config names one of the two settings, or does not have them.
+    """
+    settings = [getattr(config, name, "absent") for name in ("scan_layers", "remat_policy")]
+    if platform == "cpu" or settings != [None, None]:
+        return ()
+    names = ("num_encoder_layers", "num_decoder_layers", "num_layers")
+    longest = max(getattr(config, name, 0) for name in names)
+    if longest <= LONGEST_UNROLLED_STACK:
+        return tuple(LayerPlan(False, policy) for policy in ("none", "minimal", "full"))
+    loops = (LayerPlan(True, "minimal"), LayerPlan(True, "full"))
+    if splits_parameters or longest > _LONGEST_UNROLLED_ON_ACCELERATORS:
+        return loops
+    return (LayerPlan(False, "none"), *loops)
 
 
 def check_remat_policy(name: str | None) -> None:

@@ -1,6 +1,5 @@
 """What a training step has to compute, whatever computes it and how often."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,4 @@ def _with_plain_attention(model: base_model.BaseModel) -> base_model.BaseModel:
     config = getattr(getattr(model, "module", None), "config", None)
     if not hasattr(config, "attention"):
         return model
-    model = copy.copy(model)
-    model.module = model.module.clone(config=config.replace(attention="plain"))
-    return model
+    return base_model.with_config(model, attention="plain")

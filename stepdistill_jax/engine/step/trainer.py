@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from stepdistill_jax.engine.model import base_model
+from stepdistill_jax.engine.model.layer_stacks import LayerPlan
 from stepdistill_jax.engine.optim.schedules import LearningRateFn
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner, PjittedFnWithContext
@@ -16,7 +17,7 @@ from stepdistill_jax.engine.step.weight_metrics import WeightMetricsComputer
 
 Batch = Mapping[str, jax.Array]
 Metrics = Mapping[str, Any]
-# As few microbatches as fit: `microbatches.resolve` finds how many those are.
+# As few microbatches as fit: `fitting.resolve` finds how many those are.
 AUTO = "auto"
 
 
@@ -70,6 +71,7 @@ class Trainer:
 
     Attributes:
       num_microbatches: as given.
+      layers: how the training step computes the model's layers; None: as the model's config says.
       eval_step: (params, batch) -> metrics, without dropout.
     """
 
@@ -92,7 +94,7 @@ class Trainer:
           rng: key of dropout; step n uses the key folded with n, so that it does not depend on where a run began.
           learning_rate_fn: step -> learning rate.
           num_microbatches: parts of a batch that are worked through one after another; None, 0 or 1 is all at once. 'auto' is
-            as few as fit into memory: this trainer then takes no step, and `microbatches.resolve` gives one that does.
+            as few as fit into memory: this trainer then takes no step, and `fitting.resolve` gives one that does.
           weight_metrics_computer: adds metrics of the size of weights, gradients and updates to every step.
 
         Raises:
@@ -101,11 +103,17 @@ class Trainer:
         _check_number(num_microbatches)
         batch_spec = partitioner.data_partition_spec
 
-        def step_in_parts(num_microbatches: int | None) -> PjittedFnWithContext:
+        def build_step(num_microbatches: int | None, layers: LayerPlan | None) -> PjittedFnWithContext:
+            trained = model
+            if layers is not None:
+                trained = base_model.with_config(
+                    model, scan_layers=layers.scan_layers, remat_policy=layers.remat_policy
+                )
+
             def train_step(state: FlaxOptimTrainState, batch: Batch):
                 learning_rate = learning_rate_fn(state.step)
                 grads, metrics = accumulate_gradients(
-                    model, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
+                    trained, state.params, batch, jax.random.fold_in(rng, state.step), num_microbatches
                 )
                 new_state = state.apply_gradient(grads, learning_rate)
                 if weight_metrics_computer is not None:
@@ -126,8 +134,9 @@ class Trainer:
             return model.eval_fn(params, model.with_loss_weights(batch))[1]
 
         self.num_microbatches = num_microbatches
-        self._step_in_parts = step_in_parts
-        self._train_step = None if num_microbatches == AUTO else step_in_parts(num_microbatches)
+        self.layers: LayerPlan | None = None
+        self._build_step = build_step
+        self._train_step = None if num_microbatches == AUTO else build_step(num_microbatches, None)
         self.eval_step: Callable[..., Any] = partitioner.partition(
             eval_step,
             in_axis_resources=(train_state_axes.params, batch_spec),
@@ -144,15 +153,15 @@ class Trainer:
         if self._train_step is None:
             raise ValueError(
                 "Trainer.num_microbatches='auto' is no number yet; train and precompile find one "
-                "(step.microbatches.resolve); elsewhere give Trainer one, or use trainer.with_microbatches(1)."
+                "(step.fitting.resolve); elsewhere give Trainer one, or use trainer.with_microbatches(1)."
             )
         return self._train_step
 
-    def with_microbatches(self, num_microbatches: int | None) -> "Trainer":
-        """This trainer with another number of microbatches; eval_step is shared."""
+    def with_microbatches(self, num_microbatches: int | None, layers: LayerPlan | None = None) -> "Trainer":
+        """This trainer with another number of microbatches, and its layers computed by a plan; eval_step is shared."""
         trainer = copy.copy(self)
-        trainer.num_microbatches = num_microbatches
-        trainer._train_step = self._step_in_parts(num_microbatches)
+        trainer.num_microbatches, trainer.layers = num_microbatches, layers
+        trainer._train_step = self._build_step(num_microbatches, layers)
         return trainer
 
 

@@ -160,7 +160,7 @@ def test_an_entry_that_is_cut_short_is_removed_and_a_whole_one_stays(tmp_path):
         ("cut", whole[:-1]),
         ("begun", whole[:1]),
         ("empty", b""),
-        ("flipped", whole[:99] + b"?" + whole[100:]),
+        ("flipped", whole[:99] + bytes([whole[99] ^ 1]) + whole[100:]),
     ):
         write_entry(tmp_path, name, data)
     tidy(tmp_path)

@@ -47,10 +47,12 @@ def test_a_run_takes_the_steps_of_the_number_that_was_found(in_two, train, tmp_p
     given = tmp_path / "given"
     train(given, *SHORT, "NUM_MICROBATCHES = 2")
     assert (in_two / "metrics.jsonl").read_bytes() == (given / "metrics.jsonl").read_bytes()
-    assert record(in_two)["num_microbatches"] == record(given)["num_microbatches"] == 2
-    assert json.loads((in_two / "microbatches.json").read_text())["num_microbatches"] == 2
+    assert (
+        record(in_two)["step_plan"] == record(given)["step_plan"] == {"num_microbatches": 2, "layers": None}
+    )
+    assert json.loads((in_two / "fitted_step.json").read_text())["plan"] == record(given)["step_plan"]
     assert "NUM_MICROBATCHES = 'auto'" in (in_two / "config.gin").read_text(encoding="utf-8")
-    assert not (given / "microbatches.json").exists()
+    assert not (given / "fitted_step.json").exists()
 
 
 def half_of(run, folder):
@@ -75,7 +77,7 @@ def test_on_a_larger_device_a_run_goes_on_with_its_number(in_two, train, tmp_pat
     assert (folder / "metrics.jsonl").read_bytes() == (in_two / "metrics.jsonl").read_bytes()
     said = capfd.readouterr().err
     assert "num_microbatches = 2 (1 row at once a device), with which the run began: " in said
-    assert record(folder)["num_microbatches"] == 2
+    assert record(folder)["step_plan"]["num_microbatches"] == 2
 
 
 def test_a_run_that_was_given_a_number_keeps_it(train, tmp_path, monkeypatch):

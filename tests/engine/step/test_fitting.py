@@ -1,4 +1,4 @@
-"""`num_microbatches = 'auto'`: what is compiled, what is taken, and what is remembered. Peaks are those of the CPU's compiler."""
+"""A step that is left open: what is compiled, what is taken, and what is remembered. Peaks are those of the CPU's compiler."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from stepdistill_jax.engine.model.metrics import metric_values
 from stepdistill_jax.engine.optim import adafactor, optimizers
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
-from stepdistill_jax.engine.step import microbatches
+from stepdistill_jax.engine.step import fitted_before, fitting
 from stepdistill_jax.engine.step.initialize import abstract_train_state
 from stepdistill_jax.engine.step.trainer import Trainer
 
@@ -87,7 +87,7 @@ def memory_of(usable, **changes):
 def peaks(quick_compilation):
     """Number of microbatches -> peak bytes of a device."""
     trainer, partitioner = make()
-    arguments = microbatches.placed(STATE, ABSTRACT_BATCH, partitioner)
+    arguments = fitting.placed(STATE, ABSTRACT_BATCH, partitioner)
     return {
         number: step_memory.memory_of(
             trainer.with_microbatches(number).train_step.lower(*arguments).compile(), "cpu"
@@ -105,9 +105,9 @@ def resolve(monkeypatch, capsys):
     made, compiled, messages_of = [], [], {}
     with_microbatches, compile_step = Trainer.with_microbatches, step_memory.compile_step
 
-    def noted(trainer, number):
-        made.append(number)
-        return with_microbatches(trainer, number)
+    def noted(trainer, number, layers):
+        made.append(number if layers is None else (number, layers))
+        return with_microbatches(trainer, number, layers)
 
     def compiled_or_refused(lowered):
         compiled.append(made[-1])
@@ -118,14 +118,23 @@ def resolve(monkeypatch, capsys):
     monkeypatch.setattr(Trainer, "with_microbatches", noted)
     monkeypatch.setattr(step_memory, "compile_step", compiled_or_refused)
 
-    def run(memory, refusals=None, *, num_devices=2, model=MODEL, **arguments):
+    def run(memory, refusals=None, *, num_devices=2, model=MODEL, began_with=None, **arguments):
         for earlier in (made, compiled, messages_of, messages._said):
             earlier.clear()
         messages_of.update(refusals or {})
         capsys.readouterr()
         trainer, partitioner = make(num_devices=num_devices)
-        found = microbatches.resolve(
-            trainer, STATE, ABSTRACT_BATCH, model=model, partitioner=partitioner, memory=memory, **arguments
+        if began_with is not None:
+            began_with = {"num_microbatches": began_with, "layers": None}
+        found = fitting.resolve(
+            trainer,
+            STATE,
+            ABSTRACT_BATCH,
+            model=model,
+            partitioner=partitioner,
+            memory=memory,
+            began_with=began_with,
+            **arguments,
         )
         return found.num_microbatches, [*compiled], capsys.readouterr().err
 
@@ -235,7 +244,7 @@ def test_what_is_usable_is_said(resolve, peaks):
 
 def test_a_number_is_left_as_it_is(peaks):
     trainer, partitioner = make(2)
-    same = microbatches.resolve(
+    same = fitting.resolve(
         trainer, STATE, ABSTRACT_BATCH, model=MODEL, partitioner=partitioner, memory=memory_of(1)
     )
     assert same is trainer
@@ -244,7 +253,7 @@ def test_a_number_is_left_as_it_is(peaks):
 def test_the_step_that_was_found_is_the_one_that_is_run(peaks, caplog):
     """Nothing is compiled a second time, and it is the step of a trainer that was given the number."""
     auto, partitioner = make()
-    found = microbatches.resolve(
+    found = fitting.resolve(
         auto, STATE, ABSTRACT_BATCH, model=MODEL, partitioner=partitioner, memory=memory_of(peaks[4])
     )
     given, _ = make(found.num_microbatches)
@@ -275,15 +284,18 @@ def test_the_step_that_was_found_is_the_one_that_is_run(peaks, caplog):
 def test_a_second_start_with_the_same_facts_compiles_nothing(resolve, peaks, tmp_path):
     memory = memory_of(peaks[4])
     assert resolve(memory, folder=tmp_path)[:2] == (4, [1, 4])
-    assert json.loads((tmp_path / "microbatches.json").read_text())["num_microbatches"] == 4
-    before = (tmp_path / "microbatches.json").read_bytes()
+    assert json.loads((tmp_path / "fitted_step.json").read_text())["plan"] == {
+        "num_microbatches": 4,
+        "layers": None,
+    }
+    before = (tmp_path / "fitted_step.json").read_bytes()
     for began_with in (None, 4):
         number, compiled, said = resolve(memory, folder=tmp_path, began_with=began_with)
         assert (number, compiled) == (4, [])
         assert said == (
-            f"num_microbatches = 4 (2 rows at once a device), as {tmp_path / 'microbatches.json'} has it.\n"
+            f"num_microbatches = 4 (2 rows at once a device), as {tmp_path / 'fitted_step.json'} has it.\n"
         )
-    assert (tmp_path / "microbatches.json").read_bytes() == before
+    assert (tmp_path / "fitted_step.json").read_bytes() == before
 
 
 def test_what_is_free_now_of_a_host_is_no_reason_to_look_again(resolve, peaks, tmp_path):
@@ -311,7 +323,7 @@ def test_other_facts_are_looked_into(resolve, peaks, tmp_path, changes):
 def test_versions_and_flags_are_facts_too(resolve, peaks, tmp_path, monkeypatch):
     memory = memory_of(peaks[1])
     resolve(memory, folder=tmp_path)
-    monkeypatch.setattr(microbatches, "__version__", "0")
+    monkeypatch.setattr(fitted_before, "__version__", "0")
     assert resolve(memory, folder=tmp_path)[1] == [1]
     monkeypatch.setenv("XLA_FLAGS", "--xla_other")
     assert resolve(memory, folder=tmp_path)[1] == [1]
@@ -329,7 +341,7 @@ def test_versions_and_flags_are_facts_too(resolve, peaks, tmp_path, monkeypatch)
     ids=["cut", "a list", "empty", "another number", "a text"],
 )
 def test_a_damaged_file_is_said_to_be_so_and_made_anew(resolve, peaks, tmp_path, damage):
-    file = tmp_path / "microbatches.json"
+    file = tmp_path / "fitted_step.json"
     resolve(memory_of(peaks[4]), folder=tmp_path)
     whole = file.read_text()
     file.write_text(damage(whole))
@@ -380,28 +392,34 @@ def test_processes_go_by_the_worst_that_one_of_them_finds(resolve, peaks, monkey
             return [text, json.dumps([peaks[4], peaks[4]])]
         return [text, text]
 
-    monkeypatch.setattr(microbatches.exchange, "from_all", from_all)
+    monkeypatch.setattr(fitting.exchange, "from_all", from_all)
     number, compiled, said = resolve(memory_of(peaks[1]))
     assert (number, compiled) == (4, [1, 4])
     assert f"of {step_memory.gib(peaks[4])} GiB" in said
 
 
 def test_a_process_where_a_step_does_not_fit_decides_for_all(resolve, peaks, monkeypatch):
+    later_trials = [True, False]
+
     def from_all(text):
         values = json.loads(text)
-        if len(values) == 2 or values[0] != 1:
+        if len(values) == 2 or not later_trials.pop(0):
             return [text, text]
-        number, _, _, peak, temporary = values
-        return [text, json.dumps([number, False, "9.0 GiB", 10 * peak, temporary])]
+        _, _, peak, temporary = values
+        return [text, json.dumps([False, "9.0 GiB", 10 * peak, temporary])]
 
-    monkeypatch.setattr(microbatches.exchange, "from_all", from_all)
+    monkeypatch.setattr(fitting.exchange, "from_all", from_all)
     number, compiled, said = resolve(memory_of(peaks[1]))
     assert (number, compiled) == (2, [1, 2])
     assert "; 1 would need 9.0." in said
 
 
 def test_the_first_process_remembers_for_all(resolve, peaks, monkeypatch, tmp_path):
-    monkeypatch.setattr(microbatches.exchange, "from_process_0", lambda text: json.dumps([4, None]))
+    monkeypatch.setattr(
+        fitting.exchange,
+        "from_process_0",
+        lambda text: json.dumps([{"num_microbatches": 4, "layers": None}, None]),
+    )
     assert resolve(memory_of(peaks[1]), folder=tmp_path)[:2] == (4, [])
 
 
@@ -410,6 +428,6 @@ def test_the_first_process_remembers_for_all(resolve, peaks, monkeypatch, tmp_pa
     [(100, None, 8, 8), (24, 2, 8, 16), (6, 4, 1, 4), (12, "auto", 8, 8)],
 )
 def test_a_batch_that_does_not_split_is_refused(batch_size, number, devices, multiple):
-    microbatches.check_microbatches(multiple * 3, number, devices)
+    fitting.check_microbatches(multiple * 3, number, devices)
     with pytest.raises(ValueError, match=rf"batch_size={batch_size} .*use a multiple of {multiple}\."):
-        microbatches.check_microbatches(batch_size, number, devices)
+        fitting.check_microbatches(batch_size, number, devices)
