@@ -1,5 +1,6 @@
 """Evaluation of checkpoints on a task or mixture, through SeqIO's evaluator."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from stepdistill_jax.engine.config.gin_utils import summarize_gin_config
 from stepdistill_jax.engine.data import contents
 from stepdistill_jax.engine.data.dataset_config import DatasetConfig, get_training_eval_datasets
 from stepdistill_jax.engine.data.train_stream import TrainStream
-from stepdistill_jax.engine.evaluate import inference_files
+from stepdistill_jax.engine.evaluate import inference_files, rows_at_once
 from stepdistill_jax.engine.evaluate.evaluation import InferenceEvaluator, teacher_forced_losses
 from stepdistill_jax.engine.evaluate.restored_model import restore_models
 from stepdistill_jax.engine.loop import run_folder
@@ -64,7 +65,9 @@ def evaluate(
       ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
     """
     folder = inference_files.output_folder(output_dir)
-    layout = partitioner.get_data_layout(dataset_cfg.batch_size)
+    teacher_forced_cfg = dataclasses.replace(
+        dataset_cfg, batch_size=rows_at_once.number_of(dataset_cfg.batch_size)
+    )
     evaluator = InferenceEvaluator(dataset_cfg, inference_evaluator_cls, model, partitioner, folder)
     if not evaluator.eval_tasks:
         raise ValueError(
@@ -72,9 +75,10 @@ def evaluate(
             "label task."
         )
     fits = evaluator.say_fit()
+    layout = partitioner.get_data_layout(teacher_forced_cfg.batch_size)
     streams = (
         train_eval_get_dataset_fn(
-            dataset_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
+            teacher_forced_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
         )
         if training_evaluator_cls is not None
         else {}

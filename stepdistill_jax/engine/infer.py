@@ -23,7 +23,7 @@ from stepdistill_jax.engine.data.dataset_config import (
 )
 from stepdistill_jax.engine.data.fit_counting import fit_of_examples
 from stepdistill_jax.engine.data.task_vocabularies import verify_matching_vocabs
-from stepdistill_jax.engine.evaluate import inference_files
+from stepdistill_jax.engine.evaluate import inference_files, rows_at_once
 from stepdistill_jax.engine.evaluate.inference import InferFn, get_infer_fn, prediction_step
 from stepdistill_jax.engine.evaluate.inference_files import write_inferences_to_file
 from stepdistill_jax.engine.evaluate.restored_model import restore_model
@@ -99,7 +99,8 @@ def infer(
             "infer.merge_fn and infer.merge_chunked_results have no effect: a shard is one file from the start."
         )
     folder = inference_files.output_folder(output_dir)
-    partitioner.get_data_layout(dataset_cfg.batch_size)
+    if dataset_cfg.batch_size != rows_at_once.AUTO:
+        partitioner.get_data_layout(dataset_cfg.batch_size)
     provider = get_mixture_or_task(dataset_cfg)
     if verify_matching_vocabs_fn is not None:
         verify_matching_vocabs_fn(dataset_cfg, model)

@@ -10,13 +10,13 @@ from stepdistill_jax.base.text_fit import fit_of_texts, share
 from stepdistill_jax.datasets import LABEL_TASK_ID, RATIONALE_TASK_ID, scoring, spelling
 from stepdistill_jax.datasets.prefixes import prefix
 from stepdistill_jax.datasets.text_vocabularies import TextVocabulary
+from stepdistill_jax.engine.evaluate import rows_at_once
 from stepdistill_jax.engine.evaluate.inference import get_infer_fn, prediction_step
 from stepdistill_jax.engine.evaluate.prompt_rows import prompt_row
 from stepdistill_jax.engine.evaluate.restored_model import restore_model
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.launching import task_modules
 
-BATCH_SIZE = 64
 MAX_TOKENS = 256
 
 
@@ -57,11 +57,9 @@ def answer(
         for index, row in enumerate(rows):
             yield index, prompt_row(features, row, inputs_length=longest, targets_length=MAX_TOKENS)
 
-    batch_size = min(BATCH_SIZE, len(rows))
-    batch_size = -(-batch_size // partitioner.data_mesh_size) * partitioner.data_mesh_size
     infer = get_infer_fn(
         prediction_step(model, MAX_TOKENS),
-        batch_size,
+        rows_at_once.AUTO,
         restored.axes,
         partitioner,
         targets_length=MAX_TOKENS,

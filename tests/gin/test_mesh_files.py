@@ -79,9 +79,14 @@ def test_a_file_is_named_by_what_it_sets(mesh):
     assert (dims == 2) == (kind == "fsdp")
     partitions = next((int(option) for option in options if option.isdigit()), 1)
     assert gin.query_parameter("%NUM_PARTITIONS") == partitions
-    assert gin.query_parameter("t5.network.T5Config.remat_policy") == (
-        "full" if mesh.endswith("_full_remat") else "minimal"
-    )
+    if mesh == "one_device":  # the engine sees what fits
+        with pytest.raises(ValueError, match="no value bound for parameter 'remat_policy'"):
+            gin.query_parameter("t5.network.T5Config.remat_policy")
+    else:
+        policy = "full" if mesh.endswith("_full_remat") else "minimal"
+        assert gin.query_parameter("t5.network.T5Config.remat_policy") == policy
+    rows = gin.query_parameter("%EVAL_BATCH_SIZE")
+    assert rows == ("auto" if mesh == "one_device" else 64)
     assert gin.query_parameter("%NUM_MICROBATCHES") == ("auto" if mesh == "one_device" else None)
 
 

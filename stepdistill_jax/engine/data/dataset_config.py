@@ -31,7 +31,7 @@ class DatasetConfig:
       mixture_or_task_name: as registered with SeqIO.
       task_feature_lengths: feature -> longest row in tokens. For decoded evaluation None takes the longest example's.
       split: 'train', 'validation' or 'test'.
-      batch_size: rows of the global batch.
+      batch_size: rows of the global batch; of one that is decoded also 'auto', as many as fit (`evaluate.rows_at_once`).
       shuffle: whether each pass is in another order.
       seed: of the order; None takes the run's seed. The stream is resumed exactly either way.
       use_cached: whether to read SeqIO's offline cache.
@@ -53,7 +53,7 @@ class DatasetConfig:
     mixture_or_task_name: str
     task_feature_lengths: Mapping[str, int] | None
     split: str
-    batch_size: int
+    batch_size: int | str
     shuffle: bool
     seed: int | None
     use_cached: bool = False
@@ -75,9 +75,10 @@ class DatasetConfig:
             raise ValueError(
                 "DatasetConfig.runtime_preprocessors is set; register a task with these preprocessors instead."
             )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+        if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
             raise ValueError(
-                f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0."
+                f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0, or 'auto' to decode as many at a "
+                "time as fit."
             )
 
 

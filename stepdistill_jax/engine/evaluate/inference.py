@@ -5,6 +5,7 @@ to the shortest of a few lengths that holds them: the network then works less on
 Rows of inputs and targets together keep the room for their targets.
 """
 
+import functools
 import inspect
 import itertools
 import math
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from stepdistill_jax.engine.evaluate import rows_at_once
 from stepdistill_jax.engine.model import base_model
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition.partitioning import PjitPartitioner
@@ -56,7 +58,7 @@ def prediction_step(
 
 def get_infer_fn(
     infer_step: Callable[[Any, Mapping[str, jax.Array]], Any],
-    batch_size: int,
+    batch_size: int | str,
     train_state_axes: FlaxOptimTrainState,
     partitioner: PjitPartitioner,
     keep_aux_as_numpy: bool = False,
@@ -66,7 +68,7 @@ def get_infer_fn(
 
     Args:
       infer_step: (params, batch) -> outputs with a row per example, e.g. `model.predict_batch`.
-      batch_size: rows decoded at a time; a last batch that is not full is filled up and cut again.
+      batch_size: rows decoded at a time, or 'auto' (`rows_at_once`); a last batch that is not full is filled up and cut again.
       train_state_axes: a PartitionSpec for every array of the state.
       partitioner: of parameters and batch.
       keep_aux_as_numpy: taken for T5X's sake; outputs are always NumPy arrays.
@@ -74,11 +76,8 @@ def get_infer_fn(
         whatever is decoded behind so many tokens is left out, as it depends on how long the inputs of other rows are. None
         leaves these rows, and what comes of them, as they are.
     """
-    layout = partitioner.get_data_layout(batch_size)
-    rows = slice(
-        layout.shard_id * batch_size // layout.num_shards,
-        (layout.shard_id + 1) * batch_size // layout.num_shards,
-    )
+    if batch_size != rows_at_once.AUTO:
+        partitioner.get_data_layout(batch_size)
     # Results come back whole on every host, so that each can compute the metrics.
     step = partitioner.partition(
         infer_step,
@@ -86,13 +85,43 @@ def get_infer_fn(
         out_axis_resources=PartitionSpec(),
     )
 
+    @functools.cache
+    def rows_here(num_rows: int) -> slice:
+        """Of a batch of so many rows, those that this process reads."""
+        layout = partitioner.get_data_layout(num_rows)
+        return slice(
+            *(shard * num_rows // layout.num_shards for shard in (layout.shard_id, layout.shard_id + 1))
+        )
+
+    found: dict[Any, int] = {}
+
+    def as_many_as_fit(examples: Sequence[Mapping[str, np.ndarray]], params: Any) -> int:
+        shapes = tuple(sorted((name, values.shape) for name, values in examples[0].items()))
+        key = (min(len(examples), rows_at_once.MOST), shapes)
+        if key not in found:
+            found[key] = rows_at_once.as_many_as_fit(
+                step,
+                partitioner.placed_shapes(params, train_state_axes.params),
+                lambda num_rows: {
+                    name: np.stack([values] * num_rows) for name, values in examples[0].items()
+                },
+                len(examples),
+                partitioner,
+            )
+        return found[key]
+
     def infer(dataset: Enumerated, train_state: FlaxOptimTrainState) -> list[tuple[int, Any]]:
         results: list[tuple[int, Any]] = []
         enumerated = dataset.as_numpy_iterator() if hasattr(dataset, "as_numpy_iterator") else iter(dataset)
-        while window := list(itertools.islice(enumerated, batch_size * _BATCHES_A_WINDOW)):
+        in_window = (rows_at_once.MOST if batch_size == rows_at_once.AUTO else batch_size) * _BATCHES_A_WINDOW
+        while window := list(itertools.islice(enumerated, in_window)):
             outputs: dict[int, Any] = {}
-            for places, batch in _batches([example for _, example in window], batch_size, targets_length):
-                local = {name: values[rows] for name, values in batch.items()}
+            examples = [example for _, example in window]
+            num_rows = batch_size
+            if batch_size == rows_at_once.AUTO:
+                num_rows = as_many_as_fit(examples, train_state.params)
+            for places, batch in _batches(examples, num_rows, targets_length):
+                local = {name: values[rows_here(num_rows)] for name, values in batch.items()}
                 of_batch = jax.tree.map(np.asarray, step(train_state.params, partitioner.global_batch(local)))
                 if _JOINED in batch and targets_length is not None:
                     of_batch = _first_tokens(of_batch, targets_length, of_rows=batch[_JOINED].shape[1])

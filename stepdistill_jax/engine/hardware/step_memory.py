@@ -70,10 +70,22 @@ def attached(mesh: jax.sharding.Mesh) -> DeviceMemory:
 
 
 def _limit(device: jax.Device) -> int | None:
-    try:
-        return (device.memory_stats() or {}).get("bytes_limit")
-    except (NotImplementedError, jax.errors.JaxRuntimeError):  # a kind of device that keeps no account
+    return _account(device).get("bytes_limit")
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """What JAX may take of a device besides what it has in use now; None where the device keeps no account."""
+    account = _account(device)
+    if "bytes_limit" not in account:
         return None
+    return account["bytes_limit"] - account.get("bytes_in_use", 0)
+
+
+def _account(device: jax.Device) -> dict[str, int]:
+    try:
+        return device.memory_stats() or {}
+    except (NotImplementedError, jax.errors.JaxRuntimeError):  # a kind of device that keeps none
+        return {}
 
 
 class ProgramTooLarge(Exception):

@@ -92,7 +92,7 @@ class StepReport:
             f"{topology.name}: {topology.num_devices} x {topology.chip.name}, mesh {mesh}",
             f"{self.num_parameters / 1e9:.3g} B parameters; batch "
             + ", ".join(f"{name} {list(shape)}" for name, shape in rows.items())
-            + f"; {self.num_microbatches} microbatches"
+            + f"; {self.num_microbatches} microbatch{'es' if self.num_microbatches > 1 else ''}"
             + (f"; {self.layers}" if self.layers else ""),
             "GiB a device",
             f"  parameters   {self.parameter_bytes / GIB:8.3f}",

@@ -213,6 +213,10 @@ class PjitPartitioner:
         """
         parts = self.data_mesh_size
         batch_size = parts if batch_size is None else batch_size
+        if isinstance(batch_size, str):
+            raise ValueError(
+                f"batch_size={batch_size!r} is for decoding; a batch that is trained on has a number of rows."
+            )
         if batch_size % parts:
             raise ValueError(
                 f"batch_size={batch_size} does not split over {parts} devices on mesh axis '{DATA_AXIS}'; use a multiple "
