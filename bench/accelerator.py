@@ -143,7 +143,9 @@ def run(args: argparse.Namespace, contenders: Sequence[Settings], out: TextIO | 
     def start(settings: Settings) -> Child:
         command, python_path = accelerator_contenders.command(settings, args)
         arguments = [*command, json.dumps(dataclasses.asdict(settings))]
-        return Child(settings.name, arguments, python_path=python_path, environment=environment())
+        return Child(
+            settings.name, arguments, python_path=python_path, environment=environment(settings.xla_flags)
+        )
 
     limits = {"prepare_seconds": args.prepare_seconds, "turn_seconds": args.turn_seconds}
     try:

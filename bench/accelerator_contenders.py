@@ -18,7 +18,7 @@ from accelerator_step import Settings
 
 from stepdistill_jax.base.messages import nearest
 from stepdistill_jax.engine.model import network
-from stepdistill_jax.engine.step.microbatches import check_microbatches
+from stepdistill_jax.engine.step.fitting import check_microbatches
 
 HERE = Path(__file__).resolve().parent
 WHO = {"ours": "ours", "t5x": "T5X", "huggingface": "Hugging Face"}
@@ -65,6 +65,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="ours: 0 makes all logits at once (default: the engine's)",
     )
     parser.add_argument("--microbatches", type=int, **several, default=[1], help="ours")
+    parser.add_argument(
+        "--xla_flags",
+        action="append",
+        default=[],
+        metavar="FLAGS",
+        help="ours: measured with these beside the same without (--xla_flags=--xla_…); may be given again",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -125,8 +132,9 @@ def folder_name(name: str) -> str:
 
 def _of_ours(args: argparse.Namespace, size: str, examples: Path) -> Iterator[Settings]:
     extra = _further_fields(args.set)
-    for attention, dropout, dtype, scan, remat, block, microbatches in itertools.product(
-        args.attention, args.dropout, args.dtype, args.scan, args.remat, args.loss_block_tokens, args.microbatches
+    for attention, dropout, dtype, scan, remat, block, microbatches, xla_flags in itertools.product(
+        args.attention, args.dropout, args.dtype, args.scan, args.remat, args.loss_block_tokens, args.microbatches,
+        ["", *args.xla_flags],
     ):  # fmt: skip
         fields: dict[str, Any] = {"attention": attention, **extra}
         words = [attention, *_shared_words(args, dropout, dtype)]
@@ -142,12 +150,15 @@ def _of_ours(args: argparse.Namespace, size: str, examples: Path) -> Iterator[Se
             words.append(f"blocks of {block}" if block else "all logits")
         if microbatches != 1:
             words.append(f"{microbatches} microbatches")
+        if xla_flags:
+            words.append(xla_flags.replace("--", ""))
         yield Settings(
             name=_name("ours", size, [*words, *args.set]),
             who="ours",
             network=fields,
             model={} if block is None else {"loss_block_tokens": block or None},
             num_microbatches=None if microbatches == 1 else microbatches,
+            xla_flags=xla_flags,
             **_shared(args, size, examples, dropout, dtype),
         )
 

@@ -17,12 +17,13 @@ from accelerator_step import NUM_PROFILED_STEPS
 from jax.sharding import PartitionSpec
 
 from stepdistill_jax.engine.decode import decoding
+from stepdistill_jax.engine.hardware import step_memory
 from stepdistill_jax.engine.model import models, network
 from stepdistill_jax.engine.model.attention import choice
 from stepdistill_jax.engine.optim import adafactor
 from stepdistill_jax.engine.optim.train_state import FlaxOptimTrainState
 from stepdistill_jax.engine.partition import partitioning
-from stepdistill_jax.engine.step import trainer
+from stepdistill_jax.engine.step import fitting, trainer
 from stepdistill_jax.engine.step.initialize import abstract_train_state
 
 
@@ -89,16 +90,22 @@ class Engine(accelerator_step.Contender):
         self._partitioner.use_devices(jax.devices()[:1])
         state = abstract_train_state(model, shapes, types)
         axes = self._partitioner.get_mesh_axes(state)
-        step = trainer.Trainer(
+        given = trainer.Trainer(
             model,
             axes,
             self._partitioner,
             jax.random.key(1),
             optax.constant_schedule(contender.LEARNING_RATE),
             num_microbatches=settings.num_microbatches,
-        ).train_step
+        )
+        batch = _structs(shapes, types)
+        memory = step_memory.attached(self._partitioner.mesh)
         begin = time.perf_counter()
-        self._step = self._partitioner.compile(step, state, _structs(shapes, types))
+        found = fitting.resolve(
+            given, state, batch, model=model, partitioner=self._partitioner, memory=memory
+        )
+        self._layers = found.layers
+        self._step = self._partitioner.compile(found.train_step, state, batch)
         compile_seconds = time.perf_counter() - begin
         self._first_state = self._compile_first_state(model, shapes, types, axes)
         if settings.labels:
@@ -150,14 +157,15 @@ class Engine(accelerator_step.Contender):
         return f"jax {jax.__version__}"
 
     def notes(self) -> list[str]:
+        notes = [] if self._layers is None else [str(self._layers)]
         if self._config.attention != "auto":
-            return []
+            return notes
         taken, why = choice.explain(
             dtype=self._config.dtype,
             head_dim=self._config.head_dim,
             float32_logits=self._config.float32_attention_logits,
         )
-        return [f"auto took {taken}: {why}"]
+        return [*notes, f"auto took {taken}: {why}"]
 
     def profile(self, folder: str) -> dict[str, Any]:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ class Settings:
       network: further fields of T5Config.
       model: further arguments of EncoderDecoderModel.
       num_microbatches: of the Trainer.
+      xla_flags: of its process, besides those that $XLA_FLAGS has.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Settings:
     network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_microbatches: int | None = None
+    xla_flags: str = ""
 
 
 class Contender(ABC):

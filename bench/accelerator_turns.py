@@ -122,9 +122,11 @@ class Turns:
         return result
 
 
-def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Of every contender: one device, of which each takes what it needs, and nothing that an earlier run has compiled."""
+def environment(xla_flags: str = "", base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Of a contender: one device, of which each takes what it needs, and nothing that an earlier run has compiled."""
     settings = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUDA_VISIBLE_DEVICES": "0", **base}
+    if xla_flags:
+        settings["XLA_FLAGS"] = f"{settings.get('XLA_FLAGS', '')} {xla_flags}".strip()
     return {name: value for name, value in settings.items() if name != "JAX_COMPILATION_CACHE_DIR"}
 
 

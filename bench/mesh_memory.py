@@ -145,8 +145,9 @@ def measured_columns(report: dict) -> tuple[str, ...]:
     peak = f"{peak:.1f}" if peak >= 1 else f"{peak:.2g}"
     split = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     number = report["num_microbatches"]
+    found = [f"{number} microbatches"] * (number > 1) + [report["layers"]] * bool(report["layers"])
     return (
-        split if number == 1 else f"{split}, {number} microbatches",
+        ", ".join([split, *found]),
         f"{rows} x {input_tokens} + {target_tokens}",
         peak if report["fits"] else f"does not fit: {peak}",
         f"{usable / GIB:.1f}" if usable else "the host's",

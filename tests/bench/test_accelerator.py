@@ -190,20 +190,24 @@ def test_short_rows_get_short_made_up_examples(bench, tmp_path):
 def test_every_combination_of_flags_is_a_contender_with_a_name_of_its_own(bench, tmp_path):
     parser = argparse.ArgumentParser()
     bench.contenders.add_flags(parser)
-    flags = "--sizes tiny small --attention plain xla --dropout 0.0 0.1 --scan auto no --remat full --microbatches 1 2 --set logits_dot_in_fp32=False"
+    flags = "--sizes tiny small --attention plain xla --dropout 0.0 0.1 --scan auto no --remat full --microbatches 1 2 --set logits_dot_in_fp32=False --xla_flags=--xla_a=1"
     args = parser.parse_args(flags.split())
     made = bench.contenders.contenders(args, tmp_path / "examples.json")
     names = [of.name for of in made]
-    assert len(names) == len(set(names)) == 2 * 2 * 2 * 2 * 2
+    assert len(names) == len(set(names)) == 2 * 2 * 2 * 2 * 2 * 2
     assert names[0] == "ours tiny: plain, dropout 0, remat full, logits_dot_in_fp32=False"
     assert names[-1] == (
-        "ours small: xla, dropout 0.1, unrolled, remat full, 2 microbatches, logits_dot_in_fp32=False"
+        "ours small: xla, dropout 0.1, unrolled, remat full, 2 microbatches, xla_a=1, logits_dot_in_fp32=False"
     )
     last = made[-1]
     assert last.network == {
         "attention": "xla", "logits_dot_in_fp32": False, "remat_policy": "full", "scan_layers": False,
     }  # fmt: skip
     assert (last.num_microbatches, last.model, made[0].num_microbatches) == (2, {}, None)
+    assert (last.xla_flags, made[0].xla_flags) == ("--xla_a=1", "")
+    for base, expected in (({}, "--xla_a=1"), ({"XLA_FLAGS": "--xla_b"}, "--xla_b --xla_a=1")):
+        assert bench.turns.environment(last.xla_flags, base)["XLA_FLAGS"] == expected
+    assert "XLA_FLAGS" not in bench.turns.environment("", {})
 
 
 def test_sizes_are_those_of_the_gin_files(bench):
@@ -387,7 +391,7 @@ def test_all_are_ready_before_the_first_turn(bench, settings):
 
 
 def test_contenders_share_a_device_and_take_nothing_that_was_compiled_before(bench):
-    made = bench.turns.environment({"JAX_COMPILATION_CACHE_DIR": "/cache", "CUDA_VISIBLE_DEVICES": "3"})
+    made = bench.turns.environment(base={"JAX_COMPILATION_CACHE_DIR": "/cache", "CUDA_VISIBLE_DEVICES": "3"})
     assert made == {"CUDA_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 

@@ -31,6 +31,7 @@ def report(**changes):
         "mesh": {"data": 4, "model": 2},
         "batch": {"encoder_input_tokens": [32, 1024], "decoder_target_tokens": [32, 256]},
         "num_microbatches": 1,
+        "layers": None,
         "peak_bytes": 3 * 2**29,
         "usable_bytes": 2**31,
         "fits": True,
@@ -59,8 +60,13 @@ def test_a_measured_row_says_split_batch_peak_memory_and_times(mesh_memory):
     assert "jax" in columns[5]
 
 
-def test_microbatches_are_said_where_there_are_several(mesh_memory):
+def test_microbatches_are_said_where_there_are_several_and_layers_where_they_were_found(mesh_memory):
     assert mesh_memory.measured_columns(report(num_microbatches=4))[0] == "data 4 x model 2, 4 microbatches"
+    found = report(num_microbatches=4, layers="layers unrolled, all kept")
+    assert (
+        mesh_memory.measured_columns(found)[0]
+        == "data 4 x model 2, 4 microbatches, layers unrolled, all kept"
+    )
 
 
 def test_a_step_that_does_not_fit_is_said_not_to(mesh_memory):
