@@ -296,9 +296,18 @@ class _Search:
         return could_fit or (later[-1:] if is_last else [])
 
     def _try(self, plan: StepPlan) -> _Trial:
-        """The worst that a process finds of it."""
-        here = json.dumps(dataclasses.astuple(self._try_here(plan)))
-        trials = [_Trial(*json.loads(text)) for text in exchange.from_all(here)]
+        """The worst that a process finds of it; where one fails, all do, none waits for it."""
+        error = None
+        try:
+            here = json.dumps(dataclasses.astuple(self._try_here(plan)))
+        except Exception as failed:
+            error, here = failed, json.dumps(f"{type(failed).__name__}: {failed}"[:300])
+        found = [json.loads(text) for text in exchange.from_all(here)]
+        if error is not None:
+            raise error
+        if failures := [text for text in found if isinstance(text, str)]:
+            raise RuntimeError(f"The step was compiled here, but in another process not: {failures[0]}")
+        trials = [_Trial(*trial) for trial in found]
         return max(trials, key=lambda trial: (not trial.fits, trial.peak_bytes or 0))
 
     def _try_here(self, plan: StepPlan) -> _Trial:

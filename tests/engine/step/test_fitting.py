@@ -414,6 +414,25 @@ def test_a_process_where_a_step_does_not_fit_decides_for_all(resolve, peaks, mon
     assert "; 1 would need 9.0." in said
 
 
+def test_where_one_process_fails_all_do(resolve, peaks, monkeypatch):
+    def from_all(text):
+        return [text, text if len(json.loads(text)) == 2 else json.dumps("ValueError: no such kernel")]
+
+    monkeypatch.setattr(fitting.exchange, "from_all", from_all)
+    with pytest.raises(RuntimeError, match="in another process not: ValueError: no such kernel"):
+        resolve(memory_of(peaks[1]))
+    told = []
+    monkeypatch.setattr(fitting.exchange, "from_all", lambda text: [told.append(text) or text])
+
+    def fail(lowered):
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(step_memory, "compile_step", fail)
+    with pytest.raises(ValueError, match="no such kernel"):
+        resolve(memory_of(peaks[1]))
+    assert json.loads(told[-1]) == "ValueError: no such kernel"
+
+
 def test_the_first_process_remembers_for_all(resolve, peaks, monkeypatch, tmp_path):
     monkeypatch.setattr(
         fitting.exchange,
