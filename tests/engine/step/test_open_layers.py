@@ -115,7 +115,8 @@ def peaks(quick_compilation, model, state, batch, programs):
     ("changes", "platform", "splits_parameters", "expected"),
     [
         ({}, "gpu", False, (UNROLLED, LOOP, LEAN)),
-        ({}, "tpu", False, (UNROLLED, LOOP, LEAN)),
+        ({}, "tpu", False, (LOOP, LEAN)),
+        ({}, "cuda", False, (UNROLLED, LOOP, LEAN)),
         ({}, "gpu", True, (LOOP, LEAN)),
         ({"num_decoder_layers": 25}, "gpu", False, (LOOP, LEAN)),
         (
