@@ -66,10 +66,16 @@ def is_done(run: PlannedRun, output: Path) -> bool:
 
 
 def listing(experiment: Experiment, output: Path) -> Iterator[str]:
-    """A line a run: whether it is done, and with what accuracy."""
+    """A line a run: whether it is done, and with what accuracy; or has failed, and why."""
     for run in planned_runs(experiment):
         result = run_files.read_result(run_files.run_folder(output, run.run_id))
-        yield f"{'to do' if result is None else 'done '}  {run.run_id}{'' if result is None else _scored(result)}"
+        failure = failure_file(output, run.run_id)
+        if result is not None:
+            yield f"done    {run.run_id}{_scored(result)}"
+        elif failure.exists():
+            yield f"failed  {run.run_id}  {failure.read_text(encoding='utf-8').strip()}"
+        else:
+            yield f"to do   {run.run_id}"
 
 
 @dataclasses.dataclass

@@ -165,6 +165,8 @@ def test_a_mistake_is_one_line_with_its_mend(error_of_names, arguments, parts):
         (["--set", "EVAL_PERIOD=2"], ["EVAL_PERIOD = 2", "for 3; give --eval_period"]),
         (["--set", "BATCH_SIZE=16"], ["BATCH_SIZE = 16", "for 8; give --batch_size"]),
         (["--set", "MODEL_DIR=elsewhere"], ["MODEL_DIR = 'elsewhere'", "give --output"]),
+        (["--method", "fine_tuning", "--set", "RATIONALE_WEIGHT=0.5"], ["RATIONALE_WEIGHT = 0.5: fine_tuning has no rationale task"]),
+        (["--set", "PACK=3"], ["pack=3; use True or False"]),
         (["--gin_file", "more.gin"], ["TRAIN_STEPS = 9", "give --steps"]),
         (["--batch_size", "12"], ["batch_size=12", "multiple of 8"]),
         (["--set", "DROPOUT_RATE=abc"], ["DROPOUT_RATE = 'abc'", "give a number, as 0."]),
@@ -187,7 +189,7 @@ def test_a_dry_run_refuses_what_the_run_would(error_of_names, tmp_path, monkeypa
 
 
 def test_a_dry_run_looks_for_no_number_of_microbatches(train_by_names, monkeypatch):
-    monkeypatch.setattr("stepdistill_jax.engine.step.microbatches.resolve", None)
+    monkeypatch.setattr("stepdistill_jax.engine.step.fitting.resolve", None)
     train_by_names("wordproblems", *STUDENT, *SHRUNK, "--set", "NUM_MICROBATCHES=auto", "--dry_run")
 
 

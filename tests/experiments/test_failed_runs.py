@@ -33,6 +33,13 @@ def test_why_a_run_failed_is_kept(failed):
     assert failure_file(failed, "run").read_text(encoding="utf-8") == "error: disk full\n"
 
 
+def test_a_listing_tells_failed_runs_from_those_to_do(failed, monkeypatch):
+    monkeypatch.setattr(
+        sweep, "planned_runs", lambda _: [SimpleNamespace(run_id=name) for name in ("run", "other")]
+    )
+    assert list(sweep.listing(None, failed)) == ["failed  run  error: disk full", "to do   other"]
+
+
 def test_a_run_that_is_begun_again_is_no_failed_one(failed, monkeypatch):
     def begun(run):
         raise KeyboardInterrupt

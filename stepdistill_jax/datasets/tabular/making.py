@@ -121,11 +121,26 @@ def _with_cut_splits(
 ) -> dict[str, list[TextRow]]:
     """All splits: those that are not given are cut from train."""
     missing = [split for split in SPLITS if split not in given] if settings.holdout else []
+    if not missing:
+        _check_cut_settings(settings)
     parts = cutting.cut(
         given["train"], missing, share=settings.holdout, seed=settings.seed, stratified=stratified
     )
     every = {**given, **parts}
     return {split: every[split] for split in SPLITS if split in every}
+
+
+def _check_cut_settings(settings: TableSettings) -> None:
+    """Checks that nothing says how to cut where nothing is cut."""
+    why = (
+        "--holdout 0 cuts nothing"
+        if not settings.holdout
+        else "validation and test are given, so nothing is cut"
+    )
+    for name in ("seed", "holdout"):
+        value = getattr(settings, name)
+        if value and value != getattr(TableSettings, name):
+            raise TableError(f"--{name} {value:g}: {why}; leave it out.")
 
 
 def _dataset(

@@ -30,6 +30,11 @@ def check_planned(plan: Plan) -> None:
             raise ValueError(
                 f"{macro} = {value!r}, but {others} would stay planned for {planned[macro]!r}; give {flag} in its place."
             )
+    weight = gin.query_parameter("%RATIONALE_WEIGHT")
+    if plan.settings.rationale_weight is None and weight != 1.0:
+        raise ValueError(
+            f"RATIONALE_WEIGHT = {weight!r}: {plan.settings.method} has no rationale task to weigh; leave it out."
+        )
 
 
 def rehearse() -> None:

@@ -63,6 +63,20 @@ def test_splits_of_files_are_taken_and_a_missing_one_is_cut(prepare, read, write
     assert prepare(tickets, validation=dev, holdout=0)["counts"] == {"train": 20, "validation": 1}
 
 
+def test_how_to_cut_where_nothing_is_cut_is_refused(prepare, write, tickets):
+    dev = write("dev.csv", as_csv([("New lamp", "It hums", "repair")]))
+    both = {"validation": dev, "test": write("test.csv", as_csv([("A desk", "It rocks", "repair")]))}
+    assert prepare(tickets, **both)["counts"] == {"train": 20, "validation": 1, "test": 1}
+    with pytest.raises(
+        TableError, match=r"^--seed 5: validation and test are given, so nothing is cut; leave it out\.$"
+    ):
+        prepare(tickets, **both, seed=5)
+    with pytest.raises(TableError, match=r"^--holdout 0\.3: validation and test are given"):
+        prepare(tickets, **both, holdout=0.3)
+    with pytest.raises(TableError, match=r"^--seed 5: --holdout 0 cuts nothing; leave it out\.$"):
+        prepare(tickets, holdout=0, seed=5)
+
+
 def test_the_same_file_as_test_is_said(prepare, tickets):
     notes = prepare(tickets, test=tickets, holdout=0)["notes"]
     assert any(note.startswith("test shares 10 questions with train") for note in notes)
