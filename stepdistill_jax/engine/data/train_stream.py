@@ -191,13 +191,8 @@ class StreamBatches:
         self.plan: BatchPlan | None = None
         self._stream = stream
         self._planned: collections.deque[BatchPlan] = collections.deque()
-        self._batches = stream.local_batches(self._noted(stream.plans(first_draw)))
-
-    def _noted(self, plans: Iterator[BatchPlan]) -> Iterator[BatchPlan]:
-        """Keeps the plans of batches that are made ahead until they are asked for."""
-        for plan in plans:
-            self._planned.append(plan)
-            yield plan
+        # No reference to this object: TensorFlow's iterator holds what it makes rows of where Python's garbage collector sees no cycle.
+        self._batches = stream.local_batches(_noted(stream.plans(first_draw), self._planned))
 
     def __iter__(self) -> "StreamBatches":
         return self
@@ -223,6 +218,13 @@ class StreamBatches:
     def example_names(self) -> list[str]:
         """'<task>/<example id>' of each example of the last batch, over all processes."""
         return self._stream.example_names(self.plan)
+
+
+def _noted(plans: Iterator[BatchPlan], planned: collections.deque[BatchPlan]) -> Iterator[BatchPlan]:
+    """Keeps the plans of batches that are made ahead until they are asked for."""
+    for plan in plans:
+        planned.append(plan)
+        yield plan
 
 
 # Feature -> (tokens that are not padding, all tokens).

@@ -1,6 +1,8 @@
 """The stream's promises on two made-up tasks: labels of 5 to 8 target tokens, rationales of 9 to 14."""
 
 import collections
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -245,3 +247,13 @@ def test_one_pass_ends_with_a_batch_filled_up_with_empty_rows(pack, buckets, num
 def test_passes_of_a_mixture_cannot_be_counted():
     with pytest.raises(ValueError, match=r"num_epochs=1 needs one task, got \['label', 'rationale'\]"):
         make_stream(num_epochs=1)
+
+
+def test_batches_that_nobody_holds_end():
+    """TensorFlow's thread that makes them ahead would else outlive the interpreter, and say so at its end."""
+    batches = make_stream().batches()
+    next(batches)
+    held = weakref.ref(batches)
+    del batches
+    gc.collect()
+    assert held() is None
