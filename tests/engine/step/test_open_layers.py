@@ -118,7 +118,8 @@ def peaks(quick_compilation, model, state, batch, programs):
         ({}, "tpu", False, (LOOP, LEAN)),
         ({}, "cuda", False, (UNROLLED, LOOP, LEAN)),
         ({}, "gpu", True, (LOOP, LEAN)),
-        ({"num_decoder_layers": 25}, "gpu", False, (LOOP, LEAN)),
+        ({"num_encoder_layers": 24, "num_decoder_layers": 24}, "gpu", False, (UNROLLED, LOOP, LEAN)),
+        ({"num_encoder_layers": 24, "num_decoder_layers": 25}, "gpu", False, (LOOP, LEAN)),
         (
             {"num_encoder_layers": 4, "num_decoder_layers": 2},
             "gpu",
@@ -136,7 +137,9 @@ def test_what_a_config_leaves_open(tiny_config, changes, platform, splits_parame
 
 
 def test_of_a_language_model_the_same_is_open():
-    assert open_plans(LlamaConfig(vocab_size=8), "gpu", splits_parameters=True) == (LOOP, LEAN)
+    config = LlamaConfig(vocab_size=8)
+    assert open_plans(config, "gpu", splits_parameters=False) == (UNROLLED, LOOP, LEAN)
+    assert open_plans(config, "gpu", splits_parameters=True) == (LOOP, LEAN)
     assert open_plans(None, "gpu", splits_parameters=False) == ()
 
 
