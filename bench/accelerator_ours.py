@@ -98,7 +98,7 @@ class Engine(accelerator_step.Contender):
             optax.constant_schedule(contender.LEARNING_RATE),
             num_microbatches=settings.num_microbatches,
         )
-        batch = _structs(shapes, types)
+        state, batch = fitting.placed(state, _structs(shapes, types), self._partitioner)
         memory = step_memory.attached(self._partitioner.mesh)
         begin = time.perf_counter()
         found = fitting.resolve(

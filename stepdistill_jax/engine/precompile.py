@@ -77,7 +77,9 @@ def precompile(
     memory = step_memory.described(topology) if topology else step_memory.attached(partitioner.mesh)
 
     begin = time.monotonic()
-    trainer = fitting.resolve(trainer, state, batch, model=model, partitioner=partitioner, memory=memory)
+    trainer = fitting.resolve(
+        trainer, state, batch, model=model, partitioner=partitioner, memory=memory, must_fit=False
+    )
     executed_flops = matmul_flops(trainer.train_step.trace(state, batch).jaxpr)
     lowered = trainer.train_step.lower(state, batch)
     try:

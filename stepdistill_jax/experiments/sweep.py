@@ -73,7 +73,8 @@ def listing(experiment: Experiment, output: Path) -> Iterator[str]:
         if result is not None:
             yield f"done    {run.run_id}{_scored(result)}"
         elif failure.exists():
-            yield f"failed  {run.run_id}  {failure.read_text(encoding='utf-8').strip()}"
+            last = failure.read_text(encoding="utf-8").strip().splitlines()[-1:]
+            yield "  ".join(["failed", run.run_id, *last])
         else:
             yield f"to do   {run.run_id}"
 

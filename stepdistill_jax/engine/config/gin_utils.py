@@ -27,7 +27,7 @@ __all__ = [
 _MACRO = re.compile(r"^([A-Za-z_]\w*)\s*=", re.MULTILINE)
 _AMBIGUOUS = re.compile(r"Ambiguous selector '(?P<selector>[^']+)', matches \[(?P<names>[^\]]*)\]")
 # Macros of numbers that take a word, too.
-_WORDS = {"NUM_MICROBATCHES": ("auto",)}
+_WORDS = {"NUM_MICROBATCHES": ("auto",), "EVAL_BATCH_SIZE": ("auto",)}
 _MACRO_USE = re.compile(r"%([A-Za-z_]\w*)")
 _PARSE_ERRORS = (ValueError, RuntimeError, SyntaxError, ImportError, AttributeError, NameError)
 

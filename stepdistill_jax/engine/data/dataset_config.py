@@ -78,7 +78,7 @@ class DatasetConfig:
         for name in ("shuffle", "use_cached", "pack", "paired", "allow_cut_labels", "use_memory_cache"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"DatasetConfig.{name}={getattr(self, name)!r}; use True or False.")
-        if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
+        if self.batch_size != "auto" and (type(self.batch_size) is not int or self.batch_size < 1):
             raise ValueError(
                 f"DatasetConfig.batch_size={self.batch_size!r} rows; use a whole number above 0, or 'auto' to decode as many at a "
                 "time as fit."

@@ -93,40 +93,49 @@ def get_infer_fn(
             *(shard * num_rows // layout.num_shards for shard in (layout.shard_id, layout.shard_id + 1))
         )
 
-    found: dict[Any, int] = {}
+    found: dict[
+        Any, int
+    ] = {}  # number of examples and shapes of their features -> rows that are decoded at a time
 
-    def as_many_as_fit(examples: Sequence[Mapping[str, np.ndarray]], params: Any) -> int:
-        shapes = tuple(sorted((name, values.shape) for name, values in examples[0].items()))
-        key = (min(len(examples), rows_at_once.MOST), shapes)
+    def decoded(examples: Sequence[Mapping[str, np.ndarray]], params: Any) -> dict[int, Any]:
+        if batch_size != rows_at_once.AUTO:
+            return decoded_by(batch_size, examples, params)
+        shapes = sorted((name, values.shape) for name, values in examples[0].items())
+        key = (len(examples), *shapes)
         if key not in found:
             found[key] = rows_at_once.as_many_as_fit(
                 step,
                 partitioner.placed_shapes(params, train_state_axes.params),
-                lambda num_rows: {
-                    name: np.stack([values] * num_rows) for name, values in examples[0].items()
-                },
+                lambda rows: {name: np.stack([values] * rows) for name, values in examples[0].items()},
                 len(examples),
                 partitioner,
             )
-        return found[key]
+        while True:
+            try:
+                return decoded_by(found[key], examples, params)
+            except jax.errors.JaxRuntimeError as error:
+                found[key] = rows_at_once.half(found[key], partitioner.data_mesh_size, error)
+
+    def decoded_by(
+        num_rows: int, examples: Sequence[Mapping[str, np.ndarray]], params: Any
+    ) -> dict[int, Any]:
+        """Place of an example -> what was decoded."""
+        outputs: dict[int, Any] = {}
+        for places, batch in _batches(examples, num_rows, targets_length):
+            local = {name: values[rows_here(num_rows)] for name, values in batch.items()}
+            of_batch = jax.tree.map(np.asarray, step(params, partitioner.global_batch(local)))
+            if _JOINED in batch and targets_length is not None:
+                of_batch = _first_tokens(of_batch, targets_length, of_rows=batch[_JOINED].shape[1])
+            for row, place in enumerate(places):
+                outputs[place] = jax.tree.map(lambda values, row=row: values[row], of_batch)
+        return outputs
 
     def infer(dataset: Enumerated, train_state: FlaxOptimTrainState) -> list[tuple[int, Any]]:
         results: list[tuple[int, Any]] = []
         enumerated = dataset.as_numpy_iterator() if hasattr(dataset, "as_numpy_iterator") else iter(dataset)
-        in_window = (rows_at_once.MOST if batch_size == rows_at_once.AUTO else batch_size) * _BATCHES_A_WINDOW
+        in_window = rows_at_once.number_of(batch_size) * _BATCHES_A_WINDOW
         while window := list(itertools.islice(enumerated, in_window)):
-            outputs: dict[int, Any] = {}
-            examples = [example for _, example in window]
-            num_rows = batch_size
-            if batch_size == rows_at_once.AUTO:
-                num_rows = as_many_as_fit(examples, train_state.params)
-            for places, batch in _batches(examples, num_rows, targets_length):
-                local = {name: values[rows_here(num_rows)] for name, values in batch.items()}
-                of_batch = jax.tree.map(np.asarray, step(train_state.params, partitioner.global_batch(local)))
-                if _JOINED in batch and targets_length is not None:
-                    of_batch = _first_tokens(of_batch, targets_length, of_rows=batch[_JOINED].shape[1])
-                for row, place in enumerate(places):
-                    outputs[place] = jax.tree.map(lambda values, row=row: values[row], of_batch)
+            outputs = decoded([example for _, example in window], train_state.params)
             results += [(int(index), outputs[place]) for place, (index, _) in enumerate(window)]
         return results
 

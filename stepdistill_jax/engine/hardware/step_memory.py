@@ -12,7 +12,7 @@ from stepdistill_jax.engine.hardware.topologies import GIB, Topology
 
 _SPLIT = "split the parameters further (parameter_partitioning_dims = 2, more NUM_PARTITIONS)"
 _MORE_PARTS = "raise NUM_MICROBATCHES ('auto' finds how many it takes)"
-_REST = "keep less for the backward pass (network.T5Config.remat_policy = 'full'), or use more devices"
+_KEEP_LESS = "keep less for the backward pass (network.T5Config.remat_policy = 'full')"
 # How libtpu says that a program is too large: of all its memory, or, as 0.0.42 does, of temporaries that are too many alone.
 _ALL_USED = re.compile(r"Used (?P<used>[\d.]+[KMG]) of (?P<there>[\d.]+[KMG])")
 _PART_USED = re.compile(
@@ -131,6 +131,7 @@ def does_not_fit(
     there_bytes: int | None = None,
     however: str = "",
     more_parts: bool = True,
+    keep_less: bool = True,
 ) -> str:
     """The line about a step that needs too much, with the mend.
 
@@ -139,13 +140,17 @@ def does_not_fit(
       there_bytes: as the compiler counts; None is what `memory` says.
       however: what was tried.
       more_parts: whether more microbatches may help.
+      keep_less: whether the config may say less than what was tried.
     """
     there = _hundredths(there_bytes) if there_bytes else None
     if there is None and memory.usable_bytes is not None:
         there = gib(memory.usable_bytes)
     usable = f" ({there} GiB can be used)" if there else ""
-    mend = ", ".join([_SPLIT, *([_MORE_PARTS] if more_parts else []), _REST])
-    return f"The step does not fit on {memory.hardware}{however}: it needs {needs} on each {memory.device}{usable}; {mend}."
+    mends = [_SPLIT, *[_MORE_PARTS] * more_parts, *[_KEEP_LESS] * keep_less]
+    return (
+        f"The step does not fit on {memory.hardware}{however}: it needs {needs} on each {memory.device}{usable}; "
+        f"{', '.join(mends)}, or use more devices."
+    )
 
 
 def gib(num_bytes: int) -> str:

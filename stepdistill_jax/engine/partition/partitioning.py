@@ -215,7 +215,7 @@ class PjitPartitioner:
         batch_size = parts if batch_size is None else batch_size
         if isinstance(batch_size, str):
             raise ValueError(
-                f"batch_size={batch_size!r} is for decoding; a batch that is trained on has a number of rows."
+                f"batch_size={batch_size!r} is for decoding; a batch that is trained on or scored has a number of rows."
             )
         if batch_size % parts:
             raise ValueError(
@@ -307,21 +307,27 @@ class PjitPartitioner:
         out_axis_resources: Any,
         static_argnums: int | Sequence[int] = (),
         donate_argnums: int | Sequence[int] = (),
+        *,
+        as_written: bool = False,
     ) -> PjittedFnWithContext:
-        """`jax.jit(fn)` with arguments and results split as the trees of PartitionSpecs say."""
+        """`jax.jit(fn)` with arguments and results split as the trees of PartitionSpecs say.
+
+        With `as_written` a GPU's compiler computes nothing a second time to save memory (`hardware.xla_options`).
+        """
         jitted = jax.jit(
             fn,
             in_shardings=self.shardings(in_axis_resources),
             out_shardings=self.shardings(out_axis_resources),
             static_argnums=static_argnums,
             donate_argnums=donate_argnums,
-            compiler_options=self._compiler_options(),
+            compiler_options=self._compiler_options(as_written=as_written),
         )
         return PjittedFnWithContext(jitted, self.mesh, self.logical_axis_rules)
 
-    def _compiler_options(self) -> dict[str, bool] | None:
+    def _compiler_options(self, *, as_written: bool) -> dict[str, Any] | None:
         platform = self.mesh.devices.flat[0].platform
-        return compiler_options(platform, self.mesh.size, flags_of_environment()) or None
+        flags = flags_of_environment()
+        return compiler_options(platform, self.mesh.size, flags, as_written=as_written) or None
 
     def compile(self, partitioned_fn: PjittedFnWithContext, *args: Any) -> Any:
         """Compiles a partitioned function ahead of time for arguments of these shapes."""

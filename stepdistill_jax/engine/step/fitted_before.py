@@ -3,7 +3,9 @@
 It depends on the step (network, optimizer, state, batch, how they are split), the devices and their memory, the versions, XLA's flags.
 """
 
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -48,9 +50,24 @@ def facts(
         "mesh": dict(partitioner.mesh.shape),
         "device": memory.device,
         "device_bytes": memory.lasting_bytes,
-        "versions": {"stepdistill-jax": __version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__},
+        "versions": {
+            "stepdistill-jax": __version__,
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+            **_compilers(),
+        },
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def _compilers() -> dict[str, str]:
+    """Of GPUs and TPUs: their packages' versions, of those that are installed."""
+    names = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin", "libtpu")
+    installed = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def read(folder: Path, facts: Mapping[str, Any], check: Callable[[Any], None]) -> Any | None:

@@ -6,7 +6,9 @@ with what a device has. The step that is found is the one that runs: JAX has it 
 
 Microbatches: n are divisors of the rows that a device has of a batch. n = 1 is compiled first. If that needs too much, the next is
 the smallest n for which the state, the batch and an n-th of the temporary bytes would fit; no step can be expected to need less. From
-there it goes up, never down: as few as fit by this search. A compiler that refuses a step for its size says 'too much', too.
+there it goes up, never down: as few as fit by this search. A compiler that refuses a step for its size says 'too much', too. A GPU's
+compiler is told to compute nothing again to save memory (`Trainer.with_microbatches`); a TPU's does so by itself. On both a twentieth
+of the memory is left for batches to come and for what the allocator can't use.
 
 Layers: plans are tried from the fastest on, each with its own search. One that wants so many microbatches that few tokens are
 left to work on at once is passed over, as then the parameters' way through the memory takes the time that it saves.
@@ -43,6 +45,7 @@ from stepdistill_jax.engine.step.trainer import AUTO, Trainer
 # parameter, and computes 6 FLOPs a parameter and token: on an A100 and an H100 at 40 % of their peak this is a tenth of the
 # time at 2,000 tokens. By these figures, not by measurement.
 _FEWEST_TOKENS = 2048
+_USED_OF_ACCELERATORS = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +93,14 @@ def placed(
 
 def plan_of(trainer: Trainer) -> dict[str, Any]:
     """How a trainer computes its step, for run.json; `resolve` takes it back."""
-    return dataclasses.asdict(StepPlan(trainer.num_microbatches or 1, trainer.layers))
+    layers = getattr(trainer, "layers", None)  # not so of a Trainer that somebody else has written
+    return dataclasses.asdict(StepPlan(trainer.num_microbatches or 1, layers))
 
 
 def leaves_open(trainer: Trainer, model: base_model.BaseModel, partitioner: PjitPartitioner) -> bool:
     """Whether `resolve` has something to find."""
     open_layers = open_plans(_config(model), _platform(partitioner), splits_parameters=True)
-    return trainer.num_microbatches == AUTO or bool(open_layers)
+    return trainer.num_microbatches == AUTO or (isinstance(trainer, Trainer) and bool(open_layers))
 
 
 def resolve(
@@ -109,6 +113,7 @@ def resolve(
     memory: DeviceMemory,
     folder: Path | None = None,
     began_with: Mapping[str, Any] | None = None,
+    must_fit: bool = True,
 ) -> Trainer:
     """The trainer with a plan for what was left open; one that leaves nothing open comes back as it is.
 
@@ -122,6 +127,7 @@ def resolve(
       memory: of a device. Where nobody knows how much there is, the batch is worked through at once, the layers as the config says.
       folder: the run's, where the plan is remembered; None remembers nothing.
       began_with: `plan_of` a run which goes on.
+      must_fit: whether it is an error that nothing fits; else the plan that was tried last comes back.
 
     Raises:
       ValueError: if nothing fits, not even one row at a time.
@@ -131,11 +137,15 @@ def resolve(
     memory = _least(memory)
     search = _Search(trainer, *placed(state, batch, partitioner), model, partitioner, memory)
     facts = fitted_before.facts(search.state, search.batch, model, partitioner, memory)
+    facts["num_microbatches"] = trainer.num_microbatches  # that were asked for
     remembered = None
     if folder is not None and jax.process_index() == 0:
         remembered = fitted_before.read(folder, facts, search.check)
     texts = json.loads(exchange.from_process_0(json.dumps([remembered, began_with])))
-    remembered, began = (None if text is None else StepPlan.from_json(text) for text in texts)
+    try:
+        remembered, began = (None if text is None else StepPlan.from_json(text) for text in texts)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"run.json's step_plan is {texts[1]!r}, which is none of this version.") from error
     if remembered is not None and search.keeps(remembered, began):
         plan = remembered
         _say(f"{search.words(plan)}, as {folder / fitted_before.FILE} has it.")
@@ -144,7 +154,7 @@ def resolve(
         unknown = f"how much memory a {memory.device} of {memory.hardware} has is not known"
         _say(f"{search.words(plan)}: {unknown}{search.other_than(plan, began)}.")
     else:
-        plan = search.run(began)
+        plan = search.run(began, must_fit=must_fit)
     if folder is not None and jax.process_index() == 0:
         fitted_before.write(folder, facts, dataclasses.asdict(plan))
     return search.trainer_of(plan)
@@ -179,6 +189,9 @@ class _Search:
         self._trainer, self._memory = trainer, memory
         self.state, self.batch = state, batch
         self._platform = _platform(partitioner)
+        self._usable = memory.usable_bytes
+        if self._usable is not None and self._platform != "cpu":
+            self._usable = int(_USED_OF_ACCELERATORS * self._usable)
         self._argument_bytes, parameter_bytes = (
             step_memory.bytes_of_one_device(tree, jax.tree.map(lambda leaf: leaf.sharding, tree))
             for tree in ((state, batch), state.params)
@@ -238,10 +251,9 @@ class _Search:
         number = began.num_microbatches if began.num_microbatches in self._numbers else self._numbers[0]
         return StepPlan(number, began.layers if began.layers in self._layers else None)
 
-    def run(self, began: StepPlan | None) -> StepPlan:
+    def run(self, began: StepPlan | None, *, must_fit: bool) -> StepPlan:
         """The plan that fits; says why."""
-        usable = self._memory.usable_bytes
-        if self._argument_bytes > usable:
+        if self._argument_bytes > self._usable and must_fit:
             raise ValueError(
                 step_memory.does_not_fit(
                     self._memory,
@@ -256,6 +268,8 @@ class _Search:
                 self._say_why(trials, began)
                 return plan
         plan, trial = trials[-1]
+        if not must_fit:
+            return plan
         raise ValueError(
             step_memory.does_not_fit(
                 self._memory,
@@ -264,6 +278,7 @@ class _Search:
                 if self._is_auto
                 else "",
                 more_parts=not self._is_auto,
+                keep_less=plan.layers is None,
             )
         )
 
@@ -290,25 +305,17 @@ class _Search:
         """Of the numbers above a trial's, those from the smallest on that could fit; else the last, whose figures then end the search."""
         if trial.temporary_bytes is None:
             return later
-        left = self._memory.usable_bytes - self._argument_bytes
+        left = self._usable - self._argument_bytes
         all_temporary = trial.temporary_bytes * plan.num_microbatches
         could_fit = [number for number in later if all_temporary <= left * number]
         return could_fit or (later[-1:] if is_last else [])
 
     def _try(self, plan: StepPlan) -> _Trial:
-        """The worst that a process finds of it; where one fails, all do, none waits for it."""
-        error = None
-        try:
-            here = json.dumps(dataclasses.astuple(self._try_here(plan)))
-        except Exception as failed:
-            error, here = failed, json.dumps(f"{type(failed).__name__}: {failed}"[:300])
-        found = [json.loads(text) for text in exchange.from_all(here)]
-        if error is not None:
-            raise error
-        if failures := [text for text in found if isinstance(text, str)]:
-            raise RuntimeError(f"The step was compiled here, but in another process not: {failures[0]}")
-        trials = [_Trial(*trial) for trial in found]
-        return max(trials, key=lambda trial: (not trial.fits, trial.peak_bytes or 0))
+        """The worst that a process finds of it."""
+        found = exchange.results_of_all(lambda: dataclasses.astuple(self._try_here(plan)))
+        return max(
+            (_Trial(*trial) for trial in found), key=lambda trial: (not trial.fits, trial.peak_bytes or 0)
+        )
 
     def _try_here(self, plan: StepPlan) -> _Trial:
         try:
@@ -322,13 +329,13 @@ class _Search:
             return _Trial(False, refusal.needs, None, temporary)
         found = step_memory.memory_of(compiled, self._platform)
         peak = found["peak_bytes"]
-        return _Trial(peak <= self._memory.usable_bytes, f"{gib(peak)} GiB", peak, found["temporary_bytes"])
+        return _Trial(peak <= self._usable, f"{gib(peak)} GiB", peak, found["temporary_bytes"])
 
     def _say_why(self, trials: Sequence[tuple[StepPlan, _Trial]], began: StepPlan | None) -> None:
         plan, found = trials[-1]
         source = f" ({self._memory.source})" if self._memory.source else ""
         line = self.words(plan)
-        if began is not None and self.keeps(plan, began):
+        if began is not None and began in (plan, StepPlan(plan.num_microbatches)):
             line += ", with which the run began"
         line += f": {gib(found.peak_bytes)} of {gib(self._memory.usable_bytes)} GiB{source}"
         if len(trials) > 1:
@@ -340,13 +347,15 @@ class _Search:
 
     def other_than(self, plan: StepPlan, began: StepPlan | None) -> str:
         """What is to be said where a run goes on by another plan; else ''."""
-        if began is None or self.keeps(plan, began):
+        if began is None or began in (plan, StepPlan(plan.num_microbatches)):
             return ""
         number = began.num_microbatches
         if number == plan.num_microbatches:
             return f"; the run began with {began.layers}, so its sums are rounded otherwise from here on"
-        fits = "does not fit" if number in self._numbers else f"does not split {self._rows} rows a device"
-        return f"; {number}, with which the run began, {fits}, so its dropout is another from here on"
+        reason = f", which do not split {self._rows} rows a device" if self._rows % number else ""
+        if number in self._numbers:
+            reason = ", which do not fit"
+        return f"; the run began with {number}{reason}: its dropout is another from here on"
 
 
 def _config(model: base_model.BaseModel) -> Any:

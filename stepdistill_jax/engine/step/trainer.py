@@ -103,7 +103,9 @@ class Trainer:
         _check_number(num_microbatches)
         batch_spec = partitioner.data_partition_spec
 
-        def build_step(num_microbatches: int | None, layers: LayerPlan | None) -> PjittedFnWithContext:
+        def build_step(
+            num_microbatches: int | None, layers: LayerPlan | None = None, *, as_written: bool = False
+        ) -> PjittedFnWithContext:
             trained = model
             if layers is not None:
                 trained = base_model.with_config(
@@ -128,6 +130,7 @@ class Trainer:
                 in_axis_resources=(train_state_axes, batch_spec),
                 out_axis_resources=(train_state_axes, PartitionSpec(), PartitionSpec()),
                 donate_argnums=(0,),
+                **({"as_written": True} if as_written else {}),  # partitioners of others need not know it
             )
 
         def eval_step(params: Any, batch: Batch) -> Metrics:
@@ -136,7 +139,7 @@ class Trainer:
         self.num_microbatches = num_microbatches
         self.layers: LayerPlan | None = None
         self._build_step = build_step
-        self._train_step = None if num_microbatches == AUTO else build_step(num_microbatches, None)
+        self._train_step = None if num_microbatches == AUTO else build_step(num_microbatches)
         self.eval_step: Callable[..., Any] = partitioner.partition(
             eval_step,
             in_axis_resources=(train_state_axes.params, batch_spec),
@@ -158,10 +161,13 @@ class Trainer:
         return self._train_step
 
     def with_microbatches(self, num_microbatches: int | None, layers: LayerPlan | None = None) -> "Trainer":
-        """This trainer with another number of microbatches, and its layers computed by a plan; eval_step is shared."""
+        """This trainer with another number of microbatches, and its layers computed by a plan; eval_step is shared.
+
+        What its step needs of the memory is then what it says: a GPU's compiler computes nothing of it a second time.
+        """
         trainer = copy.copy(self)
         trainer.num_microbatches, trainer.layers = num_microbatches, layers
-        trainer._train_step = self._build_step(num_microbatches, layers)
+        trainer._train_step = self._build_step(num_microbatches, layers, as_written=True)
         return trainer
 
 

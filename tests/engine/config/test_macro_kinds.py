@@ -1,4 +1,4 @@
-"""A macro that is a number in the gin files stays one on the command line; NUM_MICROBATCHES also takes 'auto'."""
+"""A macro that is a number in the gin files stays one on the command line; NUM_MICROBATCHES and EVAL_BATCH_SIZE also take 'auto'."""
 
 import pytest
 
@@ -17,12 +17,15 @@ def test_a_number_of_microbatches_may_become_auto_and_auto_a_number():
     assert gin.query_parameter("%NUM_MICROBATCHES") == "auto"
     launch.read_config(files, [*REQUIRED, "NUM_MICROBATCHES = 16"])
     assert gin.query_parameter("%NUM_MICROBATCHES") == 16
+    launch.read_config(files[:1], [*REQUIRED, "EVAL_BATCH_SIZE = 'auto'"])
+    assert gin.query_parameter("%EVAL_BATCH_SIZE") == "auto"
 
 
 @pytest.mark.parametrize(
     ("binding", "mend"),
     [
         ("NUM_MICROBATCHES = 'all'", "NUM_MICROBATCHES = 'all': give a number or 'auto', as 8 is"),
+        ("EVAL_BATCH_SIZE = 'all'", "EVAL_BATCH_SIZE = 'all': give a number or 'auto', as 64 is"),
         ("BATCH_SIZE = 'auto'", "BATCH_SIZE = 'auto': give a number, as 32 is"),
     ],
 )

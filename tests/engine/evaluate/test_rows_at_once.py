@@ -28,7 +28,11 @@ def decode(monkeypatch, capsys):
         messages._said.clear()
         partitioner = PjitPartitioner(num_partitions=1)
         partitioner.use_devices(jax.devices()[:num_devices])
-        monkeypatch.setattr(rows_at_once, "_free_bytes", lambda mesh: free)
+        if callable(free):
+            monkeypatch.setattr(step_memory, "free_bytes", free)
+            monkeypatch.setattr(rows_at_once, "_platform", lambda mesh: "gpu")
+        else:
+            monkeypatch.setattr(rows_at_once, "_free_bytes", lambda mesh: free)
         sizes = []
 
         def step(params, batch):
@@ -58,18 +62,19 @@ def test_where_nobody_says_what_fits_rows_are_64_or_all_there_are(decode):
 
 def test_as_many_are_decoded_as_fit(decode):
     sizes, said = decode(600, 2**40)
-    assert set(sizes) == {512}
-    assert said == "decoding 512 rows at a time\n"
+    assert set(sizes) == {300}  # two batches, rather than of 512 and 88
+    assert said == "decoding 300 rows at a time\n"
+    assert decode(1024, 2**40)[0] == [512]
     assert decode(200, 2**40)[0] == [200]
 
 
 def test_what_does_not_fit_is_halved(decode):
-    sizes, said = decode(600, 200 * ROW_BYTES)
-    assert sizes[:3] == [512, 256, 128] or sizes[:4] == [512, 256, 128, 64]
-    assert (
-        said
-        == f"decoding {sizes[-1]} rows at a time, as 512 do not fit beside what is in the devices' memory\n"
+    sizes, said = decode(512, 200 * ROW_BYTES)
+    assert sizes[:3] == [512, 256, 128]
+    expected = (
+        f"decoding {sizes[-1]} rows at a time, as 512 do not fit beside what is in the devices' memory\n"
     )
+    assert said == expected
     assert decode(40, 0, num_devices=2)[0][-1] == 2
 
 
@@ -86,11 +91,51 @@ def test_a_compiler_that_refuses_a_step_says_that_it_does_not_fit(decode, monkey
 
 
 def test_processes_go_by_the_fullest_device_and_the_first_that_refuses(decode, monkeypatch):
-    monkeypatch.setattr(rows_at_once.exchange, "from_all", lambda text: [text, "False"])
+    def with_another(result):
+        monkeypatch.setattr(rows_at_once.exchange, "results_of_all", lambda function: [function(), result])
+
+    with_another(None)  # of another that does not know
+    assert decode(100, lambda device: 2**40)[0] == [64]
+    with_another(0)
+    assert decode(100, lambda device: 2**40)[0][-1] == 1
+    with_another(False)
     assert decode(8, 2**40)[0][-1] == 1
-    monkeypatch.setattr(rows_at_once.exchange, "from_all", lambda text: [text, "-1"])
-    monkeypatch.undo()
-    assert rows_at_once._free_bytes(PjitPartitioner(num_partitions=1).mesh) is None  # of CPUs
+
+
+def test_a_cpu_does_not_say_what_is_free():
+    assert rows_at_once._free_bytes(PjitPartitioner(num_partitions=1).mesh) is None
+
+
+def test_what_is_free_of_a_device_is_what_jax_may_take_besides():
+    def device(**account):
+        return types.SimpleNamespace(memory_stats=lambda: account)
+
+    assert step_memory.free_bytes(device(bytes_limit=100, bytes_in_use=30)) == 70
+    assert step_memory.free_bytes(device(bytes_in_use=30)) is None
+
+
+def test_where_the_memory_is_too_full_by_then_half_of_the_rows_are_decoded(decode, monkeypatch):
+    make_batches, refusals = inference._batches, ["RESOURCE_EXHAUSTED: once more", "RESOURCE_EXHAUSTED: full"]
+
+    def batches(examples, num_rows, room):
+        for number, batch in enumerate(make_batches(examples, num_rows, room)):
+            if number == 1 and refusals:
+                raise jax.errors.JaxRuntimeError(refusals.pop())
+            yield batch
+
+    monkeypatch.setattr(inference, "_batches", batches)
+    sizes, said = decode(1024, 2**40)
+    assert sizes == [512, 256, 128]
+    assert said.endswith("the memory is too full by now: decoding 128 rows at a time\n")
+
+
+def test_another_error_is_no_matter_of_memory(decode, monkeypatch):
+    def batches(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a broken device")
+
+    monkeypatch.setattr(inference, "_batches", batches)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        decode(8, 2**40)
 
 
 def test_the_compiled_step_is_the_one_that_runs(decode, caplog):

@@ -18,6 +18,14 @@ def test_other_devices_have_xla_s_own_settings(platform, num_devices):
     assert compiler_options(platform, num_devices, "") == {}
 
 
+def test_a_step_as_written_is_computed_once():
+    disabled = {"xla_disable_hlo_passes": "rematerialization"}
+    assert compiler_options("gpu", 1, "", as_written=True) == disabled
+    assert compiler_options("cuda", 2, "", as_written=True) == {OVERLAP: True, **disabled}
+    assert compiler_options("cpu", 1, "", as_written=True) == {}
+    assert compiler_options("gpu", 1, "--xla_disable_hlo_passes=dce", as_written=True) == {}
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

@@ -233,7 +233,8 @@ def test_without_a_word_of_its_memory_a_device_gets_all_at_once(resolve):
     number, _, said = resolve(memory_of(None), began_with=3)
     assert number == 1
     assert (
-        "is not known; 3, with which the run began, does not split 8 rows a device, so its dropout " in said
+        "is not known; the run began with 3, which do not split 8 rows a device: its dropout is another "
+        in said
     )
 
 
@@ -366,7 +367,7 @@ def test_a_run_that_goes_on_where_its_number_does_not_fit_says_so(resolve, peaks
     number, compiled, said = resolve(memory_of(peaks[8]), folder=tmp_path, began_with=4)
     assert (number, compiled) == (8, [4, 8])
     assert (
-        f"; 4 would need {step_memory.gib(peaks[4])}; 4, with which the run began, does not fit, so its dropout "
+        f"; 4 would need {step_memory.gib(peaks[4])}; the run began with 4, which do not fit: its dropout is "
         in said
     )
     assert len(said.splitlines()) == 1
@@ -375,7 +376,7 @@ def test_a_run_that_goes_on_where_its_number_does_not_fit_says_so(resolve, peaks
 def test_a_run_that_goes_on_over_more_devices_says_that_its_number_splits_no_longer(resolve, peaks, tmp_path):
     number, compiled, said = resolve(memory_of(peaks[1]), folder=tmp_path, began_with=8, num_devices=4)
     assert (number, compiled) == (1, [1])
-    assert "; 8, with which the run began, does not split 4 rows a device, so its dropout is another" in said
+    assert "; the run began with 8, which do not split 4 rows a device: its dropout is another" in said
 
 
 def test_another_number_in_between_is_the_one_that_is_kept(resolve, peaks, tmp_path):
@@ -387,8 +388,7 @@ def test_processes_go_by_the_worst_that_one_of_them_finds(resolve, peaks, monkey
     """Another process has half of the memory, and its compiler needs twice as much for all at once."""
 
     def from_all(text):
-        values = json.loads(text)
-        if len(values) == 2:  # memory
+        if isinstance(json.loads(text), list):  # memory
             return [text, json.dumps([peaks[4], peaks[4]])]
         return [text, text]
 
@@ -403,10 +403,10 @@ def test_a_process_where_a_step_does_not_fit_decides_for_all(resolve, peaks, mon
 
     def from_all(text):
         values = json.loads(text)
-        if len(values) == 2 or not later_trials.pop(0):
+        if isinstance(values, list) or not later_trials.pop(0):
             return [text, text]
-        _, _, peak, temporary = values
-        return [text, json.dumps([False, "9.0 GiB", 10 * peak, temporary])]
+        _, _, peak, temporary = values["result"]
+        return [text, json.dumps({"result": [False, "9.0 GiB", 10 * peak, temporary]})]
 
     monkeypatch.setattr(fitting.exchange, "from_all", from_all)
     number, compiled, said = resolve(memory_of(peaks[1]))
@@ -416,10 +416,11 @@ def test_a_process_where_a_step_does_not_fit_decides_for_all(resolve, peaks, mon
 
 def test_where_one_process_fails_all_do(resolve, peaks, monkeypatch):
     def from_all(text):
-        return [text, text if len(json.loads(text)) == 2 else json.dumps("ValueError: no such kernel")]
+        failed = {"error": "ValueError: no such kernel"}
+        return [text, text if isinstance(json.loads(text), list) else json.dumps(failed)]
 
     monkeypatch.setattr(fitting.exchange, "from_all", from_all)
-    with pytest.raises(RuntimeError, match="in another process not: ValueError: no such kernel"):
+    with pytest.raises(RuntimeError, match="failed in another process: ValueError: no such kernel"):
         resolve(memory_of(peaks[1]))
     told = []
     monkeypatch.setattr(fitting.exchange, "from_all", lambda text: [told.append(text) or text])
@@ -430,7 +431,7 @@ def test_where_one_process_fails_all_do(resolve, peaks, monkeypatch):
     monkeypatch.setattr(step_memory, "compile_step", fail)
     with pytest.raises(ValueError, match="no such kernel"):
         resolve(memory_of(peaks[1]))
-    assert json.loads(told[-1]) == "ValueError: no such kernel"
+    assert json.loads(told[-1]) == {"error": "ValueError: no such kernel"}
 
 
 def test_the_first_process_remembers_for_all(resolve, peaks, monkeypatch, tmp_path):

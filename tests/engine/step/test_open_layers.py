@@ -111,6 +111,11 @@ def peaks(quick_compilation, model, state, batch, programs):
     return {plan: step_memory.memory_of(program, "gpu")["peak_bytes"] for plan, program in programs.items()}
 
 
+def fits(peak_bytes):
+    """As much memory as a step needs, and the twentieth that is left."""
+    return peak_bytes * 20 // 19 + 20
+
+
 @pytest.mark.parametrize(
     ("changes", "platform", "splits_parameters", "expected"),
     [
@@ -149,24 +154,26 @@ def test_leaner_layers_need_less(peaks):
 
 def test_the_fastest_plan_that_fits_is_taken(resolve, peaks):
     for number in (None, 1):
-        plan, compiled, said = resolve(number, peaks[1, UNROLLED])
+        plan, compiled, said = resolve(number, fits(peaks[1, UNROLLED]))
         assert (plan, compiled) == ((1, UNROLLED), [(1, UNROLLED)])
         assert said.startswith("num_microbatches = 1 (4 rows at once a device), layers unrolled, all kept: ")
-    plan, compiled, said = resolve(1, peaks[1, LOOP])
+    plan, compiled, said = resolve(1, fits(peaks[1, LOOP]))
     assert (plan, compiled) == ((1, LOOP), [(1, UNROLLED), (1, LOOP)])
     assert "(4 rows at once a device), layers in a loop, matrix products kept: " in said
     assert f"; layers unrolled, all kept would need {step_memory.gib(peaks[1, UNROLLED])}.\n" in said
-    assert resolve(1, peaks[1, LEAN])[0] == (1, LEAN)
+    assert resolve(1, fits(peaks[1, LEAN]))[0] == (1, LEAN)
 
 
 def test_a_number_that_was_given_is_kept_and_where_nothing_fits_the_line_says_what_would(resolve, peaks):
     with pytest.raises(ValueError, match="raise NUM_MICROBATCHES") as error:
         resolve(1, peaks[1, LEAN] - 1)
     assert f"it needs {step_memory.gib(peaks[1, LEAN])} GiB" in str(error.value)
+    assert "remat_policy" not in str(error.value)
 
 
 def test_few_tokens_at_once_are_no_gain(resolve, peaks, monkeypatch):
     """Half of 4 rows of 96 + 64 tokens are 320."""
+    monkeypatch.setattr(fitting, "_USED_OF_ACCELERATORS", 1.0)
     usable = max(peaks[2, UNROLLED], peaks[1, LOOP])
     assert usable < peaks[1, UNROLLED]
     assert resolve("auto", usable)[0] == (1, LOOP)
@@ -186,30 +193,61 @@ def test_all_is_tried_before_a_step_is_said_not_to_fit(resolve, peaks):
 
 def test_a_run_that_goes_on_keeps_its_layers_and_then_its_number(resolve, peaks, tmp_path):
     began = {"num_microbatches": 1, "layers": dataclasses.asdict(LOOP)}
-    plan, compiled, said = resolve("auto", peaks[1, UNROLLED], began_with=began)
+    plan, compiled, said = resolve("auto", fits(peaks[1, UNROLLED]), began_with=began)
     assert (plan, compiled) == ((1, LOOP), [(1, LOOP)])
     assert ", with which the run began: " in said
-    plan, compiled, said = resolve("auto", peaks[1, LEAN], began_with=began)
+    plan, compiled, said = resolve("auto", fits(peaks[1, LEAN]), began_with=began)
     assert (plan, compiled) == ((1, LEAN), [(1, LOOP), (1, LEAN)])
     assert "; the run began with layers in a loop, matrix products kept, so its sums are rounded " in said
     elsewhere = {"num_microbatches": 2, "layers": None}  # as on a CPU
-    assert resolve("auto", peaks[1, UNROLLED], began_with=elsewhere)[0] == (2, UNROLLED)
+    assert resolve("auto", fits(peaks[1, UNROLLED]), began_with=elsewhere)[0] == (2, UNROLLED)
+
+
+def test_a_run_that_goes_on_says_what_is_no_longer_so(resolve, peaks, monkeypatch):
+    """Its number is given, and another now; or its layers are none that are looked through here."""
+    began = {"num_microbatches": 2, "layers": dataclasses.asdict(UNROLLED)}
+    plan, _, said = resolve(1, fits(peaks[1, UNROLLED]), began_with=began)
+    assert plan == (1, UNROLLED)
+    assert said.endswith("; the run began with 2: its dropout is another from here on.\n")
+    monkeypatch.setattr(fitting, "open_plans", lambda *_, **__: (LOOP, LEAN))
+    plan, _, said = resolve(1, fits(peaks[1, UNROLLED]), began_with={**began, "num_microbatches": 1})
+    assert plan == (1, LOOP)
+    assert "; the run began with layers unrolled, all kept, so its sums are rounded otherwise " in said
+    with pytest.raises(ValueError, match=r"step_plan is \{'layers': 3\}, which is none of this version"):
+        resolve(1, fits(peaks[1, UNROLLED]), began_with={"layers": 3})
+
+
+def test_what_was_found_for_another_number_is_not_taken(resolve, peaks, tmp_path):
+    usable = fits(peaks[1, UNROLLED])
+    assert resolve(2, usable, folder=tmp_path)[0] == (2, UNROLLED)
+    for asked in (1, "auto"):
+        plan, compiled, said = resolve(asked, usable, folder=tmp_path)
+        assert (plan, compiled) == ((1, UNROLLED), [(1, UNROLLED)])
+        assert "damaged" not in said
+
+
+def test_a_twentieth_of_the_memory_is_left(resolve, peaks):
+    assert resolve(1, peaks[1, UNROLLED])[0] == (1, LOOP)
+
+
+def test_precompile_may_have_what_does_not_fit(resolve, peaks):
+    assert resolve(1, 1000, must_fit=False)[:2] == ((1, LEAN), [(1, UNROLLED), (1, LOOP), (1, LEAN)])
 
 
 def test_what_was_found_is_remembered(resolve, peaks, tmp_path):
-    first = resolve("auto", peaks[1, LOOP], folder=tmp_path)
+    first = resolve("auto", fits(peaks[1, LOOP]), folder=tmp_path)
     assert first[0] == (1, LOOP)
     saved = json.loads((tmp_path / "fitted_step.json").read_text(encoding="utf-8"))
     assert saved["plan"] == {
         "num_microbatches": 1,
         "layers": {"scan_layers": True, "remat_policy": "minimal"},
     }
-    plan, compiled, said = resolve("auto", peaks[1, LOOP], folder=tmp_path, began_with=saved["plan"])
+    plan, compiled, said = resolve("auto", fits(peaks[1, LOOP]), folder=tmp_path, began_with=saved["plan"])
     assert (plan, compiled) == ((1, LOOP), [])
     assert f", layers in a loop, matrix products kept, as {tmp_path / 'fitted_step.json'} has it.\n" in said
     saved["plan"]["layers"] = {"scan_layers": True, "remat_policy": "most"}
     (tmp_path / "fitted_step.json").write_text(json.dumps(saved), encoding="utf-8")
-    plan, compiled, said = resolve("auto", peaks[1, LOOP], folder=tmp_path)
+    plan, compiled, said = resolve("auto", fits(peaks[1, LOOP]), folder=tmp_path)
     assert plan == (1, LOOP)
     assert "is damaged (ValueError: plan is " in said
 
