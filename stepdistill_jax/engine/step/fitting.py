@@ -5,7 +5,7 @@ Open are `num_microbatches = 'auto'` and, on GPUs and TPUs, a config's `scan_lay
 with what a device has. The step that is found is the one that runs: JAX has it compiled already.
 
 Microbatches: n are divisors of the rows that a device has of a batch. n = 1 is compiled first. If that needs too much, the next is
-the smallest n for which the state, the batch and an n-th of the temporary bytes would fit; no step can be expected to need less. From
+the smallest n for which the state, the batch and four fifths of an n-th of the temporary bytes would fit; no step is expected to need less. From
 there it goes up, never down: as few as fit by this search. A compiler that refuses a step for its size says 'too much', too. A GPU's
 compiler is told to compute nothing again to save memory (`Trainer.with_microbatches`); a TPU's does so by itself. On both a twentieth
 of the memory is left for batches to come and for what the allocator can't use.
@@ -46,6 +46,7 @@ from stepdistill_jax.engine.step.trainer import AUTO, Trainer
 # time at 2,000 tokens. By these figures, not by measurement.
 _FEWEST_TOKENS = 2048
 _USED_OF_ACCELERATORS = 0.95
+_LEAST_OF_A_SHARE = 0.8  # of the temporary bytes of all at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +308,7 @@ class _Search:
             return later
         left = self._usable - self._argument_bytes
         all_temporary = trial.temporary_bytes * plan.num_microbatches
-        could_fit = [number for number in later if all_temporary <= left * number]
+        could_fit = [number for number in later if _LEAST_OF_A_SHARE * all_temporary <= left * number]
         return could_fit or (later[-1:] if is_last else [])
 
     def _try(self, plan: StepPlan) -> _Trial:

@@ -1,6 +1,7 @@
 """One training step, pure and short, and what compiles it over the mesh."""
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,23 +47,26 @@ def accumulate_gradients(
         lambda rows: jnp.swapaxes(rows.reshape(-1, num_microbatches, *rows.shape[1:]), 0, 1), batch
     )
 
-    def add_part(totals: tuple[Any, Metrics], part_and_index: tuple[Batch, jax.Array]):
+    def add_part(totals: Any, part_and_index: tuple[Batch, jax.Array]):
         part, index = part_and_index
         rng = None if dropout_rng is None else jax.random.fold_in(dropout_rng, index)
         grads, metrics = gradient(params, part, rng)
-        grads = jax.tree.map(jnp.add, totals[0], grads)
-        merged = {name: totals[1][name].merge(metric) for name, metric in metrics.items()}
-        return (grads, merged), None
+        return jax.tree.map(jnp.add, totals, grads), metrics
 
-    first = jax.tree.map(lambda rows: rows[0], parts)
-    rest = jax.tree.map(lambda rows: rows[1:], parts)
-    rng = None if dropout_rng is None else jax.random.fold_in(dropout_rng, 0)
-    totals = gradient(params, first, rng)
-    (grads, metrics), _ = jax.lax.scan(add_part, totals, (rest, jnp.arange(1, num_microbatches)))
+    # From zeros on: with the first part outside of the loop, the step would be compiled twice.
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    grads, of_parts = jax.lax.scan(add_part, zeros, (parts, jnp.arange(num_microbatches)))
+    metrics = [jax.tree.map(lambda values, n=n: values[n], of_parts) for n in range(num_microbatches)]
+    merged = {
+        name: functools.reduce(
+            lambda total, metric: total.merge(metric), [of_part[name] for of_part in metrics]
+        )
+        for name in of_parts
+    }
     # The parts were one step: a mean over steps counts them once.
     return grads, {
         name: metric.replace(steps=1) if hasattr(metric, "steps") else metric
-        for name, metric in metrics.items()
+        for name, metric in merged.items()
     }
 
 

@@ -158,7 +158,7 @@ def test_where_all_fits_the_batch_is_worked_through_at_once(resolve, peaks):
 
 
 def test_as_few_are_taken_as_fit(resolve, peaks):
-    number, compiled, said = resolve(memory_of(between(peaks[4], peaks[1])))
+    number, compiled, said = resolve(memory_of(between(peaks[4], peaks[2])))
     assert number == 4
     assert compiled[0] == 1
     assert compiled[-1] == 4
