@@ -1,15 +1,6 @@
 """What a GPU's compiler does to a program that is too large, where JAX's CUDA plugin is: no GPU is needed."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-ROOT = Path(__file__).resolve().parents[3]
+from described_gpus import needs_cuda_plugin, printed_by
 
 # Its backward pass keeps more than 100 GiB of activations; an H100 has 80.
 COMPILE = """
@@ -37,27 +28,10 @@ print(json.dumps(found))
 """
 
 
-def has_cuda_plugin():
-    try:
-        return importlib.util.find_spec("jax_plugins.xla_cuda13") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(
-    not has_cuda_plugin(), reason="needs jax[cuda13], which describes GPUs that are not there"
-)
+@needs_cuda_plugin
 def test_as_written_a_program_needs_what_it_says():
     """Otherwise XLA computes a part of it again, and its figures are of that."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = printed_by(COMPILE)
     (by_itself, again), (as_written, none) = found["False"], found["True"]
     assert by_itself < 0.9 * as_written
     assert again > 0

@@ -1,15 +1,7 @@
 """The kernels compiled for GPUs that need not be there, where JAX's CUDA plugin is."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[4]
+from described_gpus import needs_cuda_plugin, printed_by
 
 COMPILE = """
 import json, sys
@@ -33,27 +25,10 @@ print(json.dumps(fused_kernels(compiled.as_text())))
 """
 
 
-def has_cuda_plugin():
-    try:
-        return importlib.util.find_spec("jax_plugins.xla_cuda13") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(
-    not has_cuda_plugin(), reason="needs jax[cuda13], which describes GPUs that are not there"
-)
+@needs_cuda_plugin
 @pytest.mark.parametrize("topology", ["h100x1", "a100x1"])
 def test_the_kernels_compile_for_a_gpu(topology):
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, topology],
-        env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    assert printed_by(COMPILE, topology) == {
         "segment_attention": 1,
         "segment_attention_query_gradient": 1,
         "segment_attention_key_value_gradient": 1,
