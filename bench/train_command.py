@@ -4,13 +4,14 @@
 
 It is launched three times, each in a folder of its own and without evaluation: for two steps with nothing compiled before, for two with
 the compiled programs kept, and for --steps. Then a process takes the same configuration's step over and over on batches that
-lie on the device. A checkpoint to begin with is left out unless --gin binds RESTORE.
+lie on the device. Gin files are those that include gin/student.gin. A checkpoint to begin with is left out unless --gin binds RESTORE.
 """
 
 import argparse
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,7 @@ def run_rate(args: argparse.Namespace, folder: Path, environment: Mapping[str, s
         raise SystemExit(done.stderr[-2000:])
     lines = (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()
     rates = [json.loads(line) for line in lines][1:]
-    return 1e3 / _median([rate["steps_per_second"] for rate in rates]), _median(
+    return 1e3 / statistics.median([rate["steps_per_second"] for rate in rates]), statistics.median(
         [rate["tokens_per_second"] for rate in rates]
     )
 
@@ -181,10 +182,6 @@ def _steps(trainer, state, batches: Sequence[Mapping], number: int):
         state, metrics, _ = trainer.train_step(state, rows)
     jax.block_until_ready((state, metrics))
     return state, time.perf_counter() - began
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 if __name__ == "__main__":

@@ -65,9 +65,8 @@ def evaluate(
       ValueError: if output_dir is a training run's own folder, whose metrics would be lost.
     """
     folder = inference_files.output_folder(output_dir)
-    teacher_forced_cfg = dataclasses.replace(
-        dataset_cfg, batch_size=rows_at_once.number_of(dataset_cfg.batch_size)
-    )
+    if dataset_cfg.batch_size != rows_at_once.AUTO:
+        partitioner.get_data_layout(dataset_cfg.batch_size)
     evaluator = InferenceEvaluator(dataset_cfg, inference_evaluator_cls, model, partitioner, folder)
     if not evaluator.eval_tasks:
         raise ValueError(
@@ -75,14 +74,13 @@ def evaluate(
             "label task."
         )
     fits = evaluator.say_fit()
-    layout = partitioner.get_data_layout(teacher_forced_cfg.batch_size)
-    streams = (
-        train_eval_get_dataset_fn(
-            teacher_forced_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
+    streams = {}
+    if training_evaluator_cls is not None:
+        cfg = dataclasses.replace(dataset_cfg, batch_size=rows_at_once.number_of(dataset_cfg.batch_size))
+        layout = partitioner.get_data_layout(cfg.batch_size)
+        streams = train_eval_get_dataset_fn(
+            cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
         )
-        if training_evaluator_cls is not None
-        else {}
-    )
     rows: list[Row] = []
     for restored in restore_models(
         model,

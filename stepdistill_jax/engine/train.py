@@ -118,8 +118,8 @@ def train(
       (step, state) after the last step.
 
     Raises:
-      ValueError: for settings that do not fit together, before anything is compiled; if a batch fits into memory in no number
-        of microbatches ('auto').
+      ValueError: for settings that do not fit together, before anything is compiled; if the step does not fit into memory in any
+        way that is left open (`step.fitting`).
       FloatingPointError: if a loss is not finite; it names the metric and the step.
       FolderInUse: if another run is at work in `model_dir`.
       OSError: if a checkpoint cannot be written, at the next step after it went wrong.
@@ -187,7 +187,7 @@ def train(
             train_dataset_cfg.batch_size, trainer.num_microbatches, partitioner.data_mesh_size
         )
         if fitting.leaves_open(trainer, model, partitioner):
-            progress.announce("compiling the step, to see how it fits …")
+            progress.announce("finding out how the step fits into memory …")
             trainer = fitting.resolve(
                 trainer,
                 initializer.global_train_state_shape,

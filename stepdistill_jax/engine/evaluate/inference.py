@@ -83,6 +83,8 @@ def get_infer_fn(
         infer_step,
         in_axis_resources=(train_state_axes.params, partitioner.data_partition_spec),
         out_axis_resources=PartitionSpec(),
+        # What it needs is to be what it says.
+        **({"as_written": True} if batch_size == rows_at_once.AUTO else {}),
     )
 
     @functools.cache
@@ -93,9 +95,8 @@ def get_infer_fn(
             *(shard * num_rows // layout.num_shards for shard in (layout.shard_id, layout.shard_id + 1))
         )
 
-    found: dict[
-        Any, int
-    ] = {}  # number of examples and shapes of their features -> rows that are decoded at a time
+    # Number of examples and shapes of their features -> rows that are decoded at a time.
+    found: dict[Any, int] = {}
 
     def decoded(examples: Sequence[Mapping[str, np.ndarray]], params: Any) -> dict[int, Any]:
         if batch_size != rows_at_once.AUTO:

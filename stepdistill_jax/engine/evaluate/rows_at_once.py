@@ -2,7 +2,7 @@
 
 A decoding step reads every parameter for one token a row, so more rows cost little until the caches outgrow the parameters. From
 so many rows that all examples are decoded at once, 512 at most, the number is halved until the step, compiled for it, fits into nine
-tenths of what is free of the device's memory.
+tenths of what is free of the device's memory. A GPU's compiler is told to compute nothing again to make it fit.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ def half(rows: int, devices: int, error: Exception) -> int:
     """Half of the rows, where it was for want of memory that so many could not be decoded.
 
     Raises:
-      the error: where it was not, where there are no fewer rows, or where other processes know nothing of it.
+      Exception: the error itself, where it was not, where there are no fewer rows, or where other processes know nothing of it.
     """
     if "RESOURCE_EXHAUSTED" not in str(error) or rows <= devices or jax.process_count() > 1:
         raise error

@@ -34,6 +34,7 @@ def facts(
     model: base_model.BaseModel,
     partitioner: PjitPartitioner,
     memory: DeviceMemory,
+    num_microbatches: int | str | None,
 ) -> dict[str, Any]:
     """What a plan depends on, as JSON has it; of the same step the same in every process and at every start."""
     arrays = [
@@ -47,6 +48,7 @@ def facts(
     return {
         "step": hashlib.sha256(_ADDRESS.sub("0x", step).encode()).hexdigest(),
         "batch": {name: list(leaf.shape) for name, leaf in batch.items()},
+        "num_microbatches": num_microbatches,  # that were asked for
         "mesh": dict(partitioner.mesh.shape),
         "device": memory.device,
         "device_bytes": memory.lasting_bytes,

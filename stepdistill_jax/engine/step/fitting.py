@@ -137,8 +137,9 @@ def resolve(
         return trainer
     memory = _least(memory)
     search = _Search(trainer, *placed(state, batch, partitioner), model, partitioner, memory)
-    facts = fitted_before.facts(search.state, search.batch, model, partitioner, memory)
-    facts["num_microbatches"] = trainer.num_microbatches  # that were asked for
+    facts = fitted_before.facts(
+        search.state, search.batch, model, partitioner, memory, trainer.num_microbatches
+    )
     remembered = None
     if folder is not None and jax.process_index() == 0:
         remembered = fitted_before.read(folder, facts, search.check)
